@@ -10,7 +10,8 @@ namespace muse {
 /// Exit status of every command of the project.
 enum class ExitStatus { done = 0, wrong_use = 1, file_problem = 2, misfit = 3 };
 
-/// Base of the errors that a person can act on. The message says what was expected, what was found, what to do.
+/// Base of the errors that a person can act on. The message says what was expected, what was found, what to
+/// do.
 class Error : public std::runtime_error {
  public:
   Error(ExitStatus status, const std::string& message) : std::runtime_error(message), status_(status) {}
@@ -56,17 +57,17 @@ std::string concat(const Parts&... parts) {
 }  // namespace muse
 
 /// Throws `muse::MisfitError` unless `condition` holds; the other arguments are streamed into the message.
-#define MUSE_REQUIRE(condition, ...)                                                      \
-  do {                                                                                    \
-    if (!(condition)) throw ::muse::MisfitError(::muse::detail::concat(__VA_ARGS__));     \
+#define MUSE_REQUIRE(condition, ...)                                                  \
+  do {                                                                                \
+    if (!(condition)) throw ::muse::MisfitError(::muse::detail::concat(__VA_ARGS__)); \
   } while (false)
 
 /// As MUSE_REQUIRE(a == b, …), and prints both values.
-#define MUSE_REQUIRE_EQ(a, b, ...)                                                                          \
-  do {                                                                                                      \
-    const auto muse_a_ = (a);                                                                               \
-    const auto muse_b_ = (b);                                                                               \
-    if (!(muse_a_ == muse_b_))                                                                              \
-      throw ::muse::MisfitError(::muse::detail::concat(__VA_ARGS__, ": " #a " = ", muse_a_, ", but " #b " = ", \
-                                                       muse_b_));                                           \
+#define MUSE_REQUIRE_EQ(a, b, ...)                                                                  \
+  do {                                                                                              \
+    const auto muse_a_ = (a);                                                                       \
+    const auto muse_b_ = (b);                                                                       \
+    if (!(muse_a_ == muse_b_))                                                                      \
+      throw ::muse::MisfitError(                                                                    \
+          ::muse::detail::concat(__VA_ARGS__, ": " #a " = ", muse_a_, ", but " #b " = ", muse_b_)); \
   } while (false)

@@ -1,5 +1,5 @@
-// The parameters of the method, with one table of their names, units and defaults for the command line, config
-// files, JSON and the viewer alike.
+// The parameters of the method, with one table of their names, units and defaults for the command line,
+// config files, JSON and the viewer alike.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,10 @@ namespace muse {
 
 /// Which keys a query sees, and where the query clusters come from (docs/math.md, section 7).
 enum class Mode {
-  acausal,       ///< every query sees every key; one rectangle
-  causal,        ///< strictly causal: query clusters come from the past half of each block (ours; the default)
-  causal_shared  ///< causal, but the queries of a block are clustered together: later ones move earlier outputs
+  acausal,  ///< every query sees every key; one rectangle
+  causal,   ///< strictly causal: query clusters come from the past half of each block (ours; the default)
+  causal_shared  ///< causal, but the queries of a block are clustered together: later ones move earlier
+                 ///< outputs
 };
 
 /// Order of the multipole expansion of a far key cluster (docs/math.md, section 4).
@@ -100,8 +101,8 @@ struct ConfigSet {
   }
 };
 
-/// Reads a config file (docs/formats.md): FileError if it is not one, MisfitError for another version of the format.
-/// Keys that the file leaves out keep their value in `defaults`.
+/// Reads a config file (docs/formats.md): FileError if it is not one, MisfitError for another version of the
+/// format. Keys that the file leaves out keep their value in `defaults`.
 [[nodiscard]] ConfigSet read_config(const std::string& path, const Config& defaults = {});
 
 /// Writes a config file that `read_config` takes back. `notes` is kept under "notes" for people to read.

@@ -1,7 +1,7 @@
 // Reading and writing attention dumps. docs/formats.md specifies every format.
-// Files are untrusted: each reader throws FileError (malformed, exit 2) or MisfitError (shapes or versions that do
-// not fit, exit 3) with a message that names the file, what was expected and what was found; it never crashes and
-// never allocates more than the file's own size justifies.
+// Files are untrusted: each reader throws FileError (malformed, exit 2) or MisfitError (shapes or versions
+// that do not fit, exit 3) with a message that names the file, what was expected and what was found; it never
+// crashes and never allocates more than the file's own size justifies.
 #pragma once
 
 #include <filesystem>
@@ -18,13 +18,13 @@ namespace muse {
 
 /// One attention layer's q, k, v for a batch of heads, and what is known of them.
 struct Dump {
-  Array q;  ///< [batch, Hq, Nq, D]; files with [heads, tokens, dim] get batch = 1
-  Array k;  ///< [batch, Hkv, Nk, D], Hq a multiple of Hkv
-  Array v;  ///< [batch, Hkv, Nk, Dv]
-  double scale = 1;             ///< s of the softmax; 1/sqrt(D) where the file says nothing
-  bool has_batch_axis = false;  ///< whether the file had the batch axis
-  std::optional<bool> causal;   ///< how the model used the head, if the file says
-  std::string source;           ///< where the tensors come from, free text
+  Array q;                              ///< [batch, Hq, Nq, D]; files with [heads, tokens, dim] get batch = 1
+  Array k;                              ///< [batch, Hkv, Nk, D], Hq a multiple of Hkv
+  Array v;                              ///< [batch, Hkv, Nk, Dv]
+  double scale = 1;                     ///< s of the softmax; 1/sqrt(D) where the file says nothing
+  bool has_batch_axis = false;          ///< whether the file had the batch axis
+  std::optional<bool> causal;           ///< how the model used the head, if the file says
+  std::string source;                   ///< where the tensors come from, free text
   std::vector<std::string> head_names;  ///< one a query head ("layer 1 head 6"), or empty
   std::vector<std::string> tokens;      ///< text of each token, or empty
 

@@ -1,0 +1,43 @@
+#include "muse/causal_hierarchy.h"
+
+#include <algorithm>
+
+#include "muse/check.h"
+
+namespace muse {
+
+Index level_count(Index N, Index B) {
+  MUSE_REQUIRE(B >= 1, "level_count: expected a block of at least one token, found ", B);
+  Index levels = 0;
+  for (Index S = B; S < N; S *= 2) ++levels;
+  return levels;
+}
+
+std::vector<Block> far_blocks(Index N, Index B) {
+  std::vector<Block> blocks;
+  const Index levels = level_count(N, B);
+  Index S = B;
+  for (Index level = 0; level < levels; ++level, S *= 2) {
+    for (Index first = 0; first + S < N; first += 2 * S) {
+      blocks.push_back({.level = level,
+                        .query_begin = first + S,
+                        .query_end = std::min(first + 2 * S, N),
+                        .key_begin = first,
+                        .key_end = first + S});
+    }
+  }
+  return blocks;
+}
+
+std::vector<Block> diagonal_blocks(Index N, Index B) {
+  MUSE_REQUIRE(B >= 1, "diagonal_blocks: expected a block of at least one token, found ", B);
+  std::vector<Block> blocks;
+  for (Index begin = 0; begin < N; begin += B) {
+    const Index end = std::min(begin + B, N);
+    blocks.push_back(
+        {.level = -1, .query_begin = begin, .query_end = end, .key_begin = begin, .key_end = end});
+  }
+  return blocks;
+}
+
+}  // namespace muse

@@ -1,0 +1,100 @@
+#include "muse/kmeans.h"
+
+#include <algorithm>
+#include <limits>
+#include <random>
+
+#include "muse/check.h"
+#include "muse/clusters.h"
+
+namespace muse {
+namespace {
+
+constexpr Index kTileTokens = 64;
+
+}  // namespace
+
+std::vector<Index> seed_tokens(Index N, Index C, std::uint64_t seed) {
+  std::vector<Index> tokens(static_cast<std::size_t>(C));
+  std::mt19937_64 random(seed);
+  for (Index c = 0; c < C; ++c) {
+    const Index begin = c * N / C, end = (c + 1) * N / C;
+    const Index middle = std::min(begin + N / (2 * C), end - 1);
+    const auto drawn = static_cast<Index>(random() % static_cast<std::uint64_t>(end - begin));
+    tokens[static_cast<std::size_t>(c)] = seed == 0 ? middle : begin + drawn;
+  }
+  return tokens;
+}
+
+template <class Scalar>
+Labels assign_to_nearest(const MatrixView<Scalar>& x, const MatrixView<Scalar>& centroids,
+                         const std::vector<bool>& usable) {
+  MUSE_REQUIRE_EQ(x.cols(), centroids.cols(), "assign_to_nearest: tokens and centroids differ in dim");
+  const Index N = x.rows(), C = centroids.rows();
+  // -|c|²/2, or -infinity where a cluster is no candidate.
+  Vector<Scalar> bias = centroids.rowwise().squaredNorm() / Scalar(-2);
+  for (Index c = 0; c < C; ++c)
+    if (!usable.empty() && !usable[static_cast<std::size_t>(c)])
+      bias[c] = -std::numeric_limits<Scalar>::infinity();
+
+  Labels labels(static_cast<std::size_t>(N));
+#pragma omp parallel
+  {
+    Matrix<Scalar> scores(C, kTileTokens);  // x_n·c_c, a column a token
+    Eigen::Array<Scalar, kTileTokens, 1> best;
+    Eigen::Array<std::int32_t, kTileTokens, 1> best_cluster;
+#pragma omp for schedule(static)
+    for (Index n0 = 0; n0 < N; n0 += kTileTokens) {
+      const Index count = std::min(kTileTokens, N - n0);
+      scores.noalias() = centroids * padded_rows<Scalar>(x, n0, count, kTileTokens).transpose();
+      // Keep the best cluster of each token; only a strictly better one replaces it, so ties go to the lowest
+      // index.
+      best.setConstant(-std::numeric_limits<Scalar>::infinity());
+      best_cluster.setZero();
+      for (Index c = 0; c < C; ++c) {
+        const Scalar* score = &scores(c, 0);
+        for (Index n = 0; n < kTileTokens; ++n) {
+          const Scalar value = score[n] + bias[c];
+          const bool better = value > best[n];
+          best[n] = better ? value : best[n];
+          best_cluster[n] = better ? static_cast<std::int32_t>(c) : best_cluster[n];
+        }
+      }
+      std::copy_n(best_cluster.data(), count, labels.begin() + n0);
+    }
+  }
+  return labels;
+}
+
+template <class Scalar>
+Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t seed,
+              std::span<const Index> weights, const KmeansObserver<Scalar>& observe) {
+  MUSE_REQUIRE(C >= 1 && C <= x.rows(), "kmeans: expected 1 to ", x.rows(),
+               " clusters, one a token at most, found ", C);
+  // Seed with evenly strided tokens.
+  Matrix<Scalar> centroids(C, x.cols());
+  const std::vector<Index> seeds = seed_tokens(x.rows(), C, seed);
+  for (Index c = 0; c < C; ++c) centroids.row(c) = x.row(seeds[static_cast<std::size_t>(c)]);
+
+  for (Index pass = 0;; ++pass) {
+    // Assign.
+    Labels labels = assign_to_nearest<Scalar>(x, centroids);
+    if (observe) observe(pass, centroids, labels);
+    if (pass == passes) return labels;
+    // Average; an empty cluster keeps its centroid.
+    const Clusters<Scalar> clusters = make_clusters<Scalar>(x, std::move(labels), C, weights);
+    for (Index c = 0; c < C; ++c)
+      if (clusters.count(c) > 0) centroids.row(c) = clusters.centroids.row(c);
+  }
+}
+
+#define MUSE_INSTANTIATE(Scalar)                                                                  \
+  template Labels assign_to_nearest<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&, \
+                                            const std::vector<bool>&);                            \
+  template Labels kmeans<Scalar>(const MatrixView<Scalar>&, Index, Index, std::uint64_t,          \
+                                 std::span<const Index>, const KmeansObserver<Scalar>&);
+MUSE_INSTANTIATE(float)
+MUSE_INSTANTIATE(double)
+#undef MUSE_INSTANTIATE
+
+}  // namespace muse

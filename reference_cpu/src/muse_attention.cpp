@@ -1,0 +1,402 @@
+#include "muse/muse_attention.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "muse/check.h"
+#include "muse/exact_attention.h"
+#include "muse/far_field.h"
+#include "muse/retrieval.h"
+
+namespace muse {
+namespace {
+
+// Query clusters whose summaries are made together: one product of stage 1, then their queries' stage 2.
+constexpr Index kTileClusters = 8;
+
+// Clusters made once in windows of the head, for all levels whose blocks hold whole windows
+// (docs/math.md, 2.4).
+template <class Scalar>
+struct Windows {
+  Index W = 0;  // tokens a window; the last one may be shorter
+  std::vector<Clusters<Scalar>> clusters;
+};
+
+// Level sizes are B 2^m, and a window must divide them: the largest such size that is at most
+// `cluster_window`.
+Index window_size(const Config& config) {
+  if (config.mode == Mode::acausal) return config.cluster_window;
+  Index W = config.block;
+  while (2 * W <= config.cluster_window) W *= 2;
+  return W;
+}
+
+bool uses_windows(const TokenRange& range, Index level_size, const Config& config) {
+  return config.cluster_window > 0 && range.size() > 0 && level_size >= window_size(config);
+}
+
+// S of a block: what the rules for the numbers of clusters count in.
+Index level_size(const Block& block, const Config& config) {
+  return config.mode == Mode::acausal ? block.keys() : config.block << block.level;
+}
+
+// x [N, D] mapped into the metric of the keys k, or as it is.
+template <class Scalar>
+Matrix<Scalar> in_metric(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k, const Config& config) {
+  if (config.metric == Metric::euclidean) return x;
+  return x * key_covariance_root<Scalar>(k);
+}
+
+double metric_operations(Index N_mapped, Index N_keys, Index D, const Config& config) {
+  if (config.metric == Metric::euclidean) return 0;
+  return 2 * static_cast<double>(N_mapped + N_keys) * static_cast<double>(D * D);
+}
+
+// (2.4) The clusters of x's tokens [begin, end): the union of its windows' clusters, merged down to C by a
+// k-means over their centroids, weighted by size. `map` is what the centroids are mapped by before they are
+// compared.
+template <class Scalar, class Map>
+Labels merge_windows(const Windows<Scalar>& windows, const TokenRange& range, Index C, const Config& config,
+                     const Map& map, double& operations) {
+  std::vector<const Clusters<Scalar>*> parts;
+  Index united = 0;  // non-empty clusters of all windows
+  for (Index w = range.begin / windows.W; w * windows.W < range.end; ++w) {
+    parts.push_back(&windows.clusters[static_cast<std::size_t>(w)]);
+    for (Index c = 0; c < parts.back()->size(); ++c) united += parts.back()->count(c) > 0 ? 1 : 0;
+  }
+  // Lay the centroids one below the other, and number the tokens by them.
+  Matrix<Scalar> centroids(united, parts.front()->centroids.cols());
+  std::vector<Index> sizes(static_cast<std::size_t>(united));
+  Labels labels(static_cast<std::size_t>(range.size()));
+  Index row = 0, first_token = 0;
+  for (const Clusters<Scalar>* part : parts) {
+    for (Index c = 0; c < part->size(); ++c) {
+      if (part->count(c) == 0) continue;
+      centroids.row(row) = part->centroids.row(c);
+      sizes[static_cast<std::size_t>(row)] = part->count(c);
+      for (const Index n : part->members(c))
+        labels[static_cast<std::size_t>(first_token + n)] = static_cast<std::int32_t>(row);
+      ++row;
+    }
+    first_token += static_cast<Index>(part->labels.size());
+  }
+  if (united <= C) return labels;
+  const Labels merged = kmeans<Scalar>(map(centroids), C, config.passes, config.seed, sizes);
+  operations += cluster_operations(united, C, centroids.cols(), config);
+  for (std::int32_t& label : labels) label = merged[static_cast<std::size_t>(label)];
+  return labels;
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+OperationCounts& OperationCounts::operator+=(const OperationCounts& other) {
+  local += other.local;
+  clustering += other.clustering;
+  summaries += other.summaries;
+  far_field += other.far_field;
+  retrieval += other.retrieval;
+  return *this;
+}
+
+std::vector<Block> approximated_blocks(Index Nq, Index Nk, const Config& config) {
+  if (config.mode == Mode::acausal)
+    return {{.level = 0, .query_begin = 0, .query_end = Nq, .key_begin = 0, .key_end = Nk}};
+  MUSE_REQUIRE_EQ(Nq, Nk, "causal attention needs as many queries as keys; use --mode acausal");
+  return far_blocks(Nq, config.block);
+}
+
+TokenRange home_of_query_clusters(const Block& block, const Config& config) {
+  if (config.mode == Mode::causal) return {block.key_begin, block.key_end};
+  return {block.query_begin, block.query_end};
+}
+
+namespace {
+
+// Labels of the tokens `range` of x for a block, C clusters, afresh or from windows.
+template <class Scalar>
+Labels cluster_range(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k, const TokenRange& range,
+                     const Block& block, Index C, const Windows<Scalar>& windows, const Config& config,
+                     const Config& metric, double& operations) {
+  const auto keys = k.middleRows(block.key_begin, block.keys());
+  if (uses_windows(range, level_size(block, config), config)) {
+    const auto map = [&](const Matrix<Scalar>& centroids) {
+      return in_metric<Scalar>(centroids, keys, metric);
+    };
+    return merge_windows(windows, range, C, config, map, operations);
+  }
+  operations += cluster_operations(range.size(), C, x.cols(), config) +
+                metric_operations(range.size(), block.keys(), x.cols(), metric);
+  return cluster_tokens<Scalar>(in_metric<Scalar>(x.middleRows(range.begin, range.size()), keys, metric), C,
+                                config);
+}
+
+// The windows of all tokens x [N, D]; in the metric of their own keys.
+template <class Scalar>
+Windows<Scalar> cluster_windows(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k,
+                                const PerLevel<ClusterRule>& rules, const Config& config,
+                                const Config& metric, double& operations) {
+  Windows<Scalar> windows;
+  if (config.cluster_window == 0) return windows;
+  windows.W = window_size(config);
+  const ClusterRule& rule = rules.at(level_count(windows.W, config.block));
+  for (Index begin = 0; begin < x.rows(); begin += windows.W) {
+    const Index size = std::min(windows.W, x.rows() - begin);
+    const Index C = rule(size);
+    const auto window = x.middleRows(begin, size);
+    const Index key_begin = std::min(begin, k.rows() - 1);
+    const auto keys = k.middleRows(key_begin, std::min(windows.W, k.rows() - key_begin));
+    windows.clusters.push_back(make_clusters<Scalar>(
+        window, cluster_tokens<Scalar>(in_metric<Scalar>(window, keys, metric), C, config), C));
+    operations +=
+        cluster_operations(size, C, x.cols(), config) + metric_operations(size, size, x.cols(), metric);
+  }
+  return windows;
+}
+
+}  // namespace
+
+template <class Scalar>
+LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& config, Progress* progress) {
+  const std::vector<Block> blocks = approximated_blocks(Nq, k.rows(), config);
+  LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
+  Config plain = config;  // the metric is for queries
+  plain.metric = Metric::euclidean;
+  const Windows<Scalar> windows =
+      cluster_windows<Scalar>(k, k, config.clusters_k, config, plain, labels.operations);
+  for (const Block& block : blocks) {
+    throw_if_cancelled(progress);
+    const Index C = config.clusters_k.at(block.level)(block.keys());
+    const Labels block_labels = cluster_range<Scalar>(k, k, {block.key_begin, block.key_end}, block, C,
+                                                      windows, config, plain, labels.operations);
+    std::copy(block_labels.begin(), block_labels.end(),
+              labels.at(block.level, block.key_begin, block.key_end).begin());
+  }
+  return labels;
+}
+
+template <class Scalar>
+LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k, const Config& config,
+                            Progress* progress) {
+  const std::vector<Block> blocks = approximated_blocks(q.rows(), k.rows(), config);
+  LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
+  const Windows<Scalar> windows =
+      cluster_windows<Scalar>(q, k, config.clusters_q, config, config, labels.operations);
+  for (const Block& block : blocks) {
+    throw_if_cancelled(progress);
+    // Cluster the home's queries.
+    const TokenRange home = home_of_query_clusters(block, config);
+    const Index C = std::min(config.clusters_q.at(block.level)(level_size(block, config)), home.size());
+    Labels home_labels =
+        cluster_range<Scalar>(q, k, home, block, C, windows, config, config, labels.operations);
+    std::copy(home_labels.begin(), home_labels.end(), labels.at(block.level, home.begin, home.end).begin());
+    if (config.mode != Mode::causal) continue;
+    // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
+    const auto keys = k.middleRows(block.key_begin, block.keys());
+    const Clusters<Scalar> past = make_clusters<Scalar>(
+        in_metric<Scalar>(q.middleRows(home.begin, home.size()), keys, config), std::move(home_labels), C);
+    const Labels block_labels = assign_to_nearest<Scalar>(
+        in_metric<Scalar>(q.middleRows(block.query_begin, block.queries()), keys, config), past.centroids,
+        past.non_empty());
+    labels.operations += 2 * static_cast<double>(C) * static_cast<double>(block.queries() * q.cols()) +
+                         metric_operations(block.queries(), 0, q.cols(), config);
+    std::copy(block_labels.begin(), block_labels.end(),
+              labels.at(block.level, block.query_begin, block.query_end).begin());
+  }
+  return labels;
+}
+
+template <class Scalar>
+BlockClusters<Scalar> block_clusters(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k,
+                                     const Block& block, const LevelLabels& labels_q,
+                                     const LevelLabels& labels_k, const Config& config) {
+  const auto clusters_of = [](const MatrixView<Scalar>& x, std::span<const std::int32_t> labels) {
+    const Index C = *std::max_element(labels.begin(), labels.end()) + 1;
+    return make_clusters<Scalar>(x, Labels(labels.begin(), labels.end()), C);
+  };
+  BlockClusters<Scalar> clusters;
+  const TokenRange home = home_of_query_clusters(block, config);
+  clusters.home =
+      clusters_of(q.middleRows(home.begin, home.size()), labels_q.at(block.level, home.begin, home.end));
+  clusters.keys = clusters_of(k.middleRows(block.key_begin, block.keys()),
+                              labels_k.at(block.level, block.key_begin, block.key_end));
+  clusters.queries.resize(static_cast<std::size_t>(clusters.home.size()));
+  const auto query_labels = labels_q.at(block.level, block.query_begin, block.query_end);
+  for (Index n = 0; n < block.queries(); ++n) {
+    const std::int32_t i = query_labels[static_cast<std::size_t>(n)];
+    MUSE_REQUIRE(i >= 0 && i < clusters.home.size() && clusters.home.count(i) > 0, "query ",
+                 block.query_begin + n, " at level ", block.level,
+                 ": expected the label of a cluster that has a centroid, found ", i);
+    clusters.queries[static_cast<std::size_t>(i)].push_back(n);
+  }
+  return clusters;
+}
+
+template <class Scalar>
+Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k,
+                                const MatrixView<Scalar>& v, const Block& block,
+                                const BlockClusters<Scalar>& clusters, Scalar scale, const Config& config,
+                                OperationCounts& operations, Progress* progress) {
+  const Index D = q.cols(), Dv = v.cols();
+  const auto block_q = q.middleRows(block.query_begin, block.queries());
+  const SortedKeys<Scalar> keys =
+      sort_keys<Scalar>(k.middleRows(block.key_begin, block.keys()),
+                        v.middleRows(block.key_begin, block.keys()), clusters.keys);
+  const Matrix<Scalar> means = config.order == Order::centroid ? cluster_means(keys) : Matrix<Scalar>();
+  const Index r = config.retrieve.at(block.level);
+
+  // Tiles are cut from the query clusters that have a centroid, whether or not queries of this block belong
+  // to them: a tile's shape, and with it every bit of its summaries, follows from the past alone.
+  std::vector<Index> centred;
+  for (Index i = 0; i < clusters.home.size(); ++i)
+    if (clusters.home.count(i) > 0) centred.push_back(i);
+  const auto centred_count = static_cast<Index>(centred.size());
+
+  Attention<Scalar> out(block.queries(), Dv);
+  double summaries_operations = 0, far_field_operations = 0, retrieval_operations = 0;
+#pragma omp parallel reduction(+ : summaries_operations, far_field_operations, retrieval_operations)
+  {
+    Summaries<Scalar> summaries;
+#pragma omp for schedule(dynamic)
+    for (Index tile = 0; tile < centred_count; tile += kTileClusters) {
+      if (progress != nullptr && progress->cancel) continue;
+      const std::span<const Index> tile_clusters =
+          std::span(centred).subspan(static_cast<std::size_t>(tile),
+                                     static_cast<std::size_t>(std::min(kTileClusters, centred_count - tile)));
+      // Stage 1: what these centroids see of every key cluster.
+      Matrix<Scalar> q_bar(static_cast<Index>(tile_clusters.size()), D);
+      for (Index row = 0; row < q_bar.rows(); ++row)
+        q_bar.row(row) = clusters.home.centroids.row(tile_clusters[static_cast<std::size_t>(row)]);
+      if (config.order == Order::centroid) {
+        plain_summaries<Scalar>(q_bar, keys, means, scale, summaries);
+      } else {
+        tilted_summaries<Scalar>(q_bar, keys, scale, summaries);
+      }
+      const Index keys_seen = config.order == Order::centroid ? keys.clusters() : block.keys();
+      summaries_operations += 2 * static_cast<double>(q_bar.rows() * keys_seen) *
+                              static_cast<double>(config.order == Order::centroid ? D : 2 * D + Dv);
+
+      for (Index row = 0; row < q_bar.rows(); ++row) {
+        const std::vector<Index>& members =
+            clusters.queries[static_cast<std::size_t>(tile_clusters[static_cast<std::size_t>(row)])];
+        if (members.empty()) continue;
+        Matrix<Scalar> q_i(static_cast<Index>(members.size()), D);
+        for (Index n = 0; n < q_i.rows(); ++n) q_i.row(n) = block_q.row(members[static_cast<std::size_t>(n)]);
+        // Retrieve S_i; the other non-empty clusters stay far.
+        const std::vector<Index> retrieved = largest_clusters<Scalar>(summaries.L.row(row), r);
+        std::vector<bool> far = clusters.keys.non_empty();
+        Index retrieved_tokens = 0;
+        for (const Index j : retrieved) {
+          far[static_cast<std::size_t>(j)] = false;
+          retrieved_tokens += keys.count(j);
+        }
+        // Stage 2 on the far clusters, exact attention on the retrieved tokens, merged.
+        Attention<Scalar> part =
+            far_field<Scalar>(q_i, q_bar.row(row), keys, summaries, row, far, scale, config.order);
+        softmax_merge(part, attend_retrieved<Scalar>(q_i, keys, retrieved, scale));
+        for (Index n = 0; n < q_i.rows(); ++n) {
+          out.o.row(members[static_cast<std::size_t>(n)]) = part.o.row(n);
+          out.lse[members[static_cast<std::size_t>(n)]] = part.lse[n];
+        }
+        const auto n_i = static_cast<double>(q_i.rows());
+        const auto far_clusters = static_cast<double>(std::count(far.begin(), far.end(), true));
+        far_field_operations += 2 * n_i * far_clusters * static_cast<double>(D + Dv);
+        if (config.order == Order::dipole_value)
+          far_field_operations += 2 * static_cast<double>(D * Dv) *
+                                  (n_i * far_clusters + static_cast<double>(block.keys() - retrieved_tokens));
+        retrieval_operations += 2 * n_i * static_cast<double>(retrieved_tokens * (D + Dv));
+      }
+      if (progress != nullptr) {
+        const double share = static_cast<double>(q_bar.rows()) / static_cast<double>(centred_count);
+        progress->advance(share * static_cast<double>(block.queries()));
+      }
+    }
+  }
+  throw_if_cancelled(progress);
+  operations.summaries += summaries_operations;
+  operations.far_field += far_field_operations;
+  operations.retrieval += retrieval_operations;
+  return out;
+}
+
+template <class Scalar>
+MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k,
+                                  const MatrixView<Scalar>& v, Scalar scale, const Config& config,
+                                  const MuseOptions<Scalar>& options) {
+  MUSE_REQUIRE(q.rows() > 0 && k.rows() > 0, "muse_attention: expected at least one query and one key");
+  MUSE_REQUIRE_EQ(q.cols(), k.cols(), "muse_attention: queries and keys differ in dim");
+  MUSE_REQUIRE_EQ(k.rows(), v.rows(), "muse_attention: keys and values differ in number");
+  const auto now = [] { return std::chrono::steady_clock::now(); };
+  const std::vector<Block> blocks = approximated_blocks(q.rows(), k.rows(), config);
+  MuseResult<Scalar> result;
+
+  // Cluster, unless labels are given.
+  auto start = now();
+  result.labels_k = options.labels_k != nullptr ? *options.labels_k
+                                                : cluster_keys<Scalar>(k, q.rows(), config, options.progress);
+  result.labels_q = options.labels_q != nullptr ? *options.labels_q
+                                                : cluster_queries<Scalar>(q, k, config, options.progress);
+  const Index levels = blocks.empty() ? 0 : blocks.back().level + 1;
+  MUSE_REQUIRE(result.labels_q.levels == levels && result.labels_q.tokens == q.rows() &&
+                   result.labels_k.levels == levels && result.labels_k.tokens == k.rows(),
+               "muse_attention: expected query labels [", levels, ", ", q.rows(), "] and key labels [",
+               levels, ", ", k.rows(), "], found [", result.labels_q.levels, ", ", result.labels_q.tokens,
+               "] and [", result.labels_k.levels, ", ", result.labels_k.tokens, "]");
+  if (options.labels_k == nullptr) result.operations.clustering += result.labels_k.operations;
+  if (options.labels_q == nullptr) result.operations.clustering += result.labels_q.operations;
+  result.seconds.clustering = seconds_since(start);
+
+  // Attend the diagonal blocks exactly.
+  start = now();
+  if (config.mode == Mode::acausal) {
+    result.attention = Attention<Scalar>(q.rows(), v.cols());
+  } else {
+    const Mask mask{.causal = true, .block = config.block};
+    result.attention = exact_attention<Scalar>(q, k, v, scale, mask, nullptr);
+    result.operations.local =
+        2 * static_cast<double>(q.cols() + v.cols()) * pair_count(q.rows(), k.rows(), mask);
+    if (options.on_part)
+      options.on_part(
+          {.level = -1, .query_begin = 0, .query_end = q.rows(), .key_begin = 0, .key_end = k.rows()},
+          result.attention);
+  }
+  if (options.progress != nullptr) options.progress->advance(static_cast<double>(q.rows()));
+  result.seconds.local = seconds_since(start);
+
+  // Approximate the others, level by level, and merge each into its queries.
+  start = now();
+  for (const Block& block : blocks) {
+    const BlockClusters<Scalar> clusters =
+        block_clusters<Scalar>(q, k, block, result.labels_q, result.labels_k, config);
+    const Attention<Scalar> part =
+        far_attention<Scalar>(q, k, v, block, clusters, scale, config, result.operations, options.progress);
+    if (options.on_part) options.on_part(block, part);
+    for (Index n = 0; n < block.queries(); ++n)
+      softmax_merge_row(result.attention.o.row(block.query_begin + n),
+                        result.attention.lse[block.query_begin + n], part.o.row(n), part.lse[n]);
+  }
+  result.seconds.far = seconds_since(start);
+  return result;
+}
+
+#define MUSE_INSTANTIATE(Scalar)                                                                           \
+  template LevelLabels cluster_keys<Scalar>(const MatrixView<Scalar>&, Index, const Config&, Progress*);   \
+  template LevelLabels cluster_queries<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&,       \
+                                               const Config&, Progress*);                                  \
+  template BlockClusters<Scalar> block_clusters<Scalar>(                                                   \
+      const MatrixView<Scalar>&, const MatrixView<Scalar>&, const Block&, const LevelLabels&,              \
+      const LevelLabels&, const Config&);                                                                  \
+  template Attention<Scalar> far_attention<Scalar>(                                                        \
+      const MatrixView<Scalar>&, const MatrixView<Scalar>&, const MatrixView<Scalar>&, const Block&,       \
+      const BlockClusters<Scalar>&, Scalar, const Config&, OperationCounts&, Progress*);                   \
+  template MuseResult<Scalar> muse_attention<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&, \
+                                                     const MatrixView<Scalar>&, Scalar, const Config&,     \
+                                                     const MuseOptions<Scalar>&);
+MUSE_INSTANTIATE(float)
+MUSE_INSTANTIATE(double)
+#undef MUSE_INSTANTIATE
+
+}  // namespace muse

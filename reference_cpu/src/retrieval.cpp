@@ -1,0 +1,56 @@
+#include "muse/retrieval.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "muse/row_products.h"
+
+namespace muse {
+
+template <class Scalar>
+std::vector<Index> largest_clusters(const RowView<Scalar>& L_i, Index r) {
+  std::vector<Index> clusters;
+  for (Index j = 0; j < L_i.size(); ++j)
+    if (L_i[j] > -std::numeric_limits<Scalar>::infinity()) clusters.push_back(j);
+  const auto kept = std::min<std::size_t>(static_cast<std::size_t>(r), clusters.size());
+  std::partial_sort(clusters.begin(), clusters.begin() + static_cast<std::ptrdiff_t>(kept), clusters.end(),
+                    [&](Index a, Index b) { return L_i[a] != L_i[b] ? L_i[a] > L_i[b] : a < b; });
+  clusters.resize(kept);
+  std::sort(clusters.begin(), clusters.end());
+  return clusters;
+}
+
+template <class Scalar>
+Attention<Scalar> attend_retrieved(const MatrixView<Scalar>& q, const SortedKeys<Scalar>& keys,
+                                   const std::vector<Index>& retrieved, Scalar scale) {
+  const Index n = q.rows(), Dv = keys.kv.cols() - keys.D;
+  Attention<Scalar> out(n, Dv);
+  // Gather the tokens of the retrieved clusters: each lies in one piece.
+  Index tokens = 0;
+  for (const Index j : retrieved) tokens += keys.count(j);
+  if (tokens == 0) return out;
+  Matrix<Scalar> kv(tokens, keys.kv.cols());
+  Index row0 = 0;
+  for (const Index j : retrieved) {
+    kv.middleRows(row0, keys.count(j)) = keys.kv.middleRows(keys.begin(j), keys.count(j));
+    row0 += keys.count(j);
+  }
+
+  // Logits s q·k_n
+  Matrix<Scalar> weights(n, tokens);
+  multiply_transposed<Scalar>(scale * q, kv.leftCols(keys.D), weights);
+  // (5.2) o = sum_n e^{s q·k_n - LSE} v_n
+  for (Index row = 0; row < n; ++row) out.lse[row] = softmax_row<Scalar>(weights.row(row));
+  multiply<Scalar>(weights, kv.rightCols(Dv), out.o);
+  return out;
+}
+
+#define MUSE_INSTANTIATE(Scalar)                                                                            \
+  template std::vector<Index> largest_clusters<Scalar>(const RowView<Scalar>&, Index);                      \
+  template Attention<Scalar> attend_retrieved<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&, \
+                                                      const std::vector<Index>&, Scalar);
+MUSE_INSTANTIATE(float)
+MUSE_INSTANTIATE(double)
+#undef MUSE_INSTANTIATE
+
+}  // namespace muse

@@ -1,0 +1,120 @@
+#include "muse/tilted_summaries.h"
+
+#include <cmath>
+#include <limits>
+
+#include "muse/check.h"
+#include "muse/row_products.h"
+#include "muse/softmax_merge.h"
+
+namespace muse {
+
+template <class Scalar>
+SortedKeys<Scalar> sort_keys(const MatrixView<Scalar>& k, const MatrixView<Scalar>& v,
+                             const Clusters<Scalar>& clusters) {
+  MUSE_REQUIRE_EQ(k.rows(), v.rows(), "sort_keys: keys and values differ in number");
+  SortedKeys<Scalar> keys;
+  keys.D = k.cols();
+  keys.tokens = clusters.order;
+  keys.offsets = clusters.offsets;
+  keys.kv.resize(k.rows(), k.cols() + v.cols());
+#pragma omp parallel for
+  for (Index row = 0; row < k.rows(); ++row) {
+    const Index n = keys.tokens[static_cast<std::size_t>(row)];
+    keys.kv.row(row) << k.row(n), v.row(n);
+  }
+  return keys;
+}
+
+template <class Scalar>
+void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
+                      Summaries<Scalar>& summaries) {
+  const Index Cq = q_bar.rows(), Ck = keys.clusters();
+  auto& [L, p, kv_tilde, D] = summaries;
+  D = keys.D;
+  L.resize(Cq, Ck);
+  kv_tilde.resize(Cq * (Ck + 1), keys.kv.cols());
+
+  // (3.1) a_ijn = s q̄_i·k_n
+  p.resize(Cq, keys.kv.rows());
+  multiply_transposed<Scalar>(scale * q_bar, keys.k(), p);
+
+  RowVector<Scalar> sums(Ck);
+  for (Index i = 0; i < Cq; ++i) {
+    // Take each cluster's largest logit m_ij out, then exponentiate the whole row at once.
+    for (Index j = 0; j < Ck; ++j) {
+      auto a_ij = p.row(i).segment(keys.begin(j), keys.count(j));
+      L(i, j) = a_ij.size() > 0 ? a_ij.maxCoeff() : -std::numeric_limits<Scalar>::infinity();
+      a_ij.array() -= L(i, j);
+    }
+    p.row(i) = p.row(i).array().exp();
+    // (3.2) L_ij = logsumexp_n a_ijn = m_ij + log(sum_n e^{a_ijn - m_ij}),  (3.3) p_ijn = e^{a_ijn - L_ij}
+    for (Index j = 0; j < Ck; ++j) {
+      auto p_ij = p.row(i).segment(keys.begin(j), keys.count(j));
+      sums[j] = p_ij.size() > 0 ? p_ij.sum() : Scalar(1);
+      p_ij *= 1 / sums[j];
+    }
+    L.row(i).array() += sums.array().log();
+  }
+  // (3.4), (3.5) k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n: one product for all i of a j
+  for (Index j = 0; j < Ck; ++j) {
+    Eigen::Map<Matrix<Scalar>, 0, Eigen::OuterStride<>> kv_tilde_j(
+        kv_tilde.row(summaries.row_of(0, j)).data(), Cq, kv_tilde.cols(),
+        Eigen::OuterStride<>(summaries.row_of(1, 0) * kv_tilde.cols()));
+    multiply<Scalar>(p.middleCols(keys.begin(j), keys.count(j)),
+                     keys.kv.middleRows(keys.begin(j), keys.count(j)), kv_tilde_j);
+  }
+}
+
+template <class Scalar>
+Matrix<Scalar> cluster_means(const SortedKeys<Scalar>& keys) {
+  Matrix<Scalar> means = Matrix<Scalar>::Zero(keys.clusters(), keys.kv.cols());
+  for (Index j = 0; j < keys.clusters(); ++j) {
+    if (keys.count(j) == 0) continue;
+    means.row(j) = keys.kv.middleRows(keys.begin(j), keys.count(j)).colwise().mean();
+  }
+  return means;
+}
+
+template <class Scalar>
+void plain_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys,
+                     const MatrixView<Scalar>& means, Scalar scale, Summaries<Scalar>& summaries) {
+  const Index Cq = q_bar.rows(), Ck = keys.clusters();
+  auto& [L, p, kv_tilde, D] = summaries;
+  D = keys.D;
+  p.resize(0, 0);
+  // (3.6) L_ij = log n_j + s q̄_i·k̄_j; log 0 = -infinity marks the empty clusters.
+  L.resize(Cq, Ck);
+  multiply_transposed<Scalar>(scale * q_bar, means.leftCols(D), L);
+  for (Index j = 0; j < Ck; ++j) L.col(j).array() += std::log(static_cast<Scalar>(keys.count(j)));
+  // k̃_ij = k̄_j, ṽ_ij = v̄_j
+  kv_tilde.resize(Cq * (Ck + 1), means.cols());
+  for (Index i = 0; i < Cq; ++i) kv_tilde.middleRows(summaries.row_of(i, 0), Ck) = means;
+}
+
+template <class Scalar>
+Matrix<Scalar> value_gradient(const SortedKeys<Scalar>& keys, const Summaries<Scalar>& summaries, Index i,
+                              Index j) {
+  const Index begin = keys.begin(j), count = keys.count(j);
+  const auto p_ij = summaries.p.row(i).segment(begin, count);
+  // (3.7) Σ̃_ij = sum_n p_ijn (v_n - ṽ_ij) (k_n - k̃_ij)ᵀ
+  const Matrix<Scalar> k_centred = keys.k().middleRows(begin, count).rowwise() - summaries.k_tilde(i).row(j);
+  const Matrix<Scalar> v_centred = keys.v().middleRows(begin, count).rowwise() - summaries.v_tilde(i).row(j);
+  return v_centred.transpose() * p_ij.asDiagonal() * k_centred;
+}
+
+#define MUSE_INSTANTIATE(Scalar)                                                                             \
+  template SortedKeys<Scalar> sort_keys<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&,        \
+                                                const Clusters<Scalar>&);                                    \
+  template void tilted_summaries<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&, Scalar,       \
+                                         Summaries<Scalar>&);                                                \
+  template Matrix<Scalar> cluster_means<Scalar>(const SortedKeys<Scalar>&);                                  \
+  template void plain_summaries<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&,                \
+                                        const MatrixView<Scalar>&, Scalar, Summaries<Scalar>&);              \
+  template Matrix<Scalar> value_gradient<Scalar>(const SortedKeys<Scalar>&, const Summaries<Scalar>&, Index, \
+                                                 Index);
+MUSE_INSTANTIATE(float)
+MUSE_INSTANTIATE(double)
+#undef MUSE_INSTANTIATE
+
+}  // namespace muse
