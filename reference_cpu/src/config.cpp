@@ -42,7 +42,7 @@ std::string_view name_in(Names<Enum> names, Enum value) {
 template <class Enum>
 std::string choices(Names<Enum> names) {
   std::string text;
-  for (const auto& [value, name] : names) text += (text.empty() ? "" : "|") + std::string(name);
+  for (const auto& [value, name] : names) text.append(text.empty() ? "" : "|").append(name);
   return text;
 }
 
@@ -108,7 +108,7 @@ template <class Value>
 std::string levels_text(const PerLevel<Value>& levels,
                         const std::function<std::string(const Value&)>& text_of_one) {
   std::string text;
-  for (const Value& value : levels.values) text += (text.empty() ? "" : ",") + text_of_one(value);
+  for (const Value& value : levels.values) text.append(text.empty() ? "" : ",").append(text_of_one(value));
   return text;
 }
 
@@ -199,7 +199,7 @@ const OptionRow& find_row(std::string_view name) {
   for (const OptionRow& row : option_rows())
     if (row.info.name == name) return row;
   std::string known;
-  for (const OptionRow& row : option_rows()) known += (known.empty() ? "" : ", ") + row.info.name;
+  for (const OptionRow& row : option_rows()) known.append(known.empty() ? "" : ", ").append(row.info.name);
   throw UsageError(fmt::format("unknown option '{}': expected clusters, {}", name, known));
 }
 
