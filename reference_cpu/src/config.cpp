@@ -15,7 +15,8 @@
 namespace muse {
 namespace {
 
-constexpr std::int64_t kLargestCount = std::int64_t{1} << 40;  // far above any real size; keeps products in range
+constexpr std::int64_t kLargestCount = std::int64_t{1}
+                                       << 40;  // far above any real size; keeps products in range
 constexpr std::string_view kConfigFormat = "muse-config/1";
 
 template <class Enum>
@@ -27,15 +28,15 @@ constexpr std::array<std::pair<Order, std::string_view>, 4> kOrders{{{Order::cen
                                                                      {Order::monopole, "monopole"},
                                                                      {Order::dipole, "dipole"},
                                                                      {Order::dipole_value, "dipole_value"}}};
-constexpr std::array<std::pair<ClusterBy, std::string_view>, 3> kClusterBys{{{ClusterBy::kmeans, "kmeans"},
-                                                                             {ClusterBy::balanced, "balanced"},
-                                                                             {ClusterBy::spatial, "spatial"}}};
+constexpr std::array<std::pair<ClusterBy, std::string_view>, 3> kClusterBys{
+    {{ClusterBy::kmeans, "kmeans"}, {ClusterBy::balanced, "balanced"}, {ClusterBy::spatial, "spatial"}}};
 constexpr std::array<std::pair<Metric, std::string_view>, 2> kMetrics{
     {{Metric::euclidean, "euclidean"}, {Metric::key_covariance, "key-covariance"}}};
 
 template <class Enum>
 std::string_view name_in(Names<Enum> names, Enum value) {
-  return std::find_if(names.begin(), names.end(), [&](const auto& entry) { return entry.first == value; })->second;
+  return std::find_if(names.begin(), names.end(), [&](const auto& entry) { return entry.first == value; })
+      ->second;
 }
 
 template <class Enum>
@@ -56,7 +57,8 @@ std::int64_t parse_count(std::string_view option, std::string_view text, std::in
   std::int64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < least || value > kLargestCount)
-    throw UsageError(fmt::format("--{}: expected a whole number of at least {}, found '{}'", option, least, text));
+    throw UsageError(
+        fmt::format("--{}: expected a whole number of at least {}, found '{}'", option, least, text));
   return value;
 }
 
@@ -103,7 +105,8 @@ PerLevel<Value> parse_levels(std::string_view text, const std::function<Value(st
 }
 
 template <class Value>
-std::string levels_text(const PerLevel<Value>& levels, const std::function<std::string(const Value&)>& text_of_one) {
+std::string levels_text(const PerLevel<Value>& levels,
+                        const std::function<std::string(const Value&)>& text_of_one) {
   std::string text;
   for (const Value& value : levels.values) text += (text.empty() ? "" : ",") + text_of_one(value);
   return text;
@@ -131,11 +134,13 @@ OptionRow count_row(std::string name, std::int64_t Config::*member, std::int64_t
 }
 
 OptionRow rule_row(std::string name, PerLevel<ClusterRule> Config::*member, std::string help) {
-  const auto text_of = [=](const Config& config) { return levels_text<ClusterRule>(config.*member, rule_text); };
+  const auto text_of = [=](const Config& config) {
+    return levels_text<ClusterRule>(config.*member, rule_text);
+  };
   return {{name, "RULE", "clusters", text_of(Config{}), std::move(help)},
           [=](Config& config, std::string_view text) {
-            config.*member =
-                parse_levels<ClusterRule>(text, [&](std::string_view part) { return parse_rule(name, part); });
+            config.*member = parse_levels<ClusterRule>(
+                text, [&](std::string_view part) { return parse_rule(name, part); });
           },
           text_of};
 }
@@ -143,35 +148,44 @@ OptionRow rule_row(std::string name, PerLevel<ClusterRule> Config::*member, std:
 const std::vector<OptionRow>& option_rows() {
   static const std::vector<OptionRow> rows = [] {
     std::vector<OptionRow> r;
-    r.push_back(enum_row<Mode>("mode", &Config::mode, kModes,
-                               "which keys a query sees; causal is strict: outputs before t never depend on tokens "
-                               "from t on. Default: what the dump says of itself, else causal"));
-    r.push_back(enum_row<Order>("order", &Config::order, kOrders,
-                                "order of the expansion of a far key cluster around the query cluster's centroid"));
+    r.push_back(
+        enum_row<Mode>("mode", &Config::mode, kModes,
+                       "which keys a query sees; causal is strict: outputs before t never depend on tokens "
+                       "from t on. Default: what the dump says of itself, else causal"));
+    r.push_back(
+        enum_row<Order>("order", &Config::order, kOrders,
+                        "order of the expansion of a far key cluster around the query cluster's centroid"));
     r.push_back(enum_row<ClusterBy>("cluster-by", &Config::cluster_by, kClusterBys,
                                     "how tokens are divided into clusters"));
-    r.push_back(enum_row<Metric>("metric", &Config::metric, kMetrics, "distance in which queries are clustered"));
-    r.push_back(rule_row("clusters-q", &Config::clusters_q,
-                         "query clusters of a span of S tokens: a number, S/16, or S/16:32:512 for S/16 clamped to "
-                         "32..512; a comma list gives levels 0, 1, … their own"));
+    r.push_back(
+        enum_row<Metric>("metric", &Config::metric, kMetrics, "distance in which queries are clustered"));
+    r.push_back(
+        rule_row("clusters-q", &Config::clusters_q,
+                 "query clusters of a span of S tokens: a number, S/16, or S/16:32:512 for S/16 clamped to "
+                 "32..512; a comma list gives levels 0, 1, … their own"));
     r.push_back(rule_row("clusters-k", &Config::clusters_k, "key clusters of a span, written likewise"));
-    r.push_back({{"retrieve", "INT[,INT…]", "clusters", "0",
-                  "key clusters of largest mass whose tokens are attended exactly, for each query cluster; a comma "
-                  "list gives levels their own"},
-                 [](Config& config, std::string_view text) {
-                   config.retrieve = parse_levels<std::int64_t>(
-                       text, [](std::string_view part) { return parse_count("retrieve", part, 0); });
-                 },
-                 [](const Config& config) {
-                   return levels_text<std::int64_t>(config.retrieve,
-                                                    [](std::int64_t r) { return fmt::format("{}", r); });
-                 }});
-    r.push_back(count_row("block", &Config::block, 1, "tokens", "size B of the diagonal blocks, attended exactly"));
-    r.push_back(count_row("passes", &Config::passes, 0, "passes", "Lloyd passes T before the final assignment"));
-    r.push_back(count_row("cluster-window", &Config::cluster_window, 0, "tokens",
-                          "cluster once in windows of this many tokens and merge upwards; 0: afresh at each level"));
-    r.push_back({{"seed", "INT", "", "0", "0 seeds k-means with the middle token of each stride; any other number "
-                                          "draws a token of each stride, the same ones for the same number"},
+    r.push_back(
+        {{"retrieve", "INT[,INT…]", "clusters", "0",
+          "key clusters of largest mass whose tokens are attended exactly, for each query cluster; a comma "
+          "list gives levels their own"},
+         [](Config& config, std::string_view text) {
+           config.retrieve = parse_levels<std::int64_t>(
+               text, [](std::string_view part) { return parse_count("retrieve", part, 0); });
+         },
+         [](const Config& config) {
+           return levels_text<std::int64_t>(config.retrieve,
+                                            [](std::int64_t r) { return fmt::format("{}", r); });
+         }});
+    r.push_back(
+        count_row("block", &Config::block, 1, "tokens", "size B of the diagonal blocks, attended exactly"));
+    r.push_back(
+        count_row("passes", &Config::passes, 0, "passes", "Lloyd passes T before the final assignment"));
+    r.push_back(
+        count_row("cluster-window", &Config::cluster_window, 0, "tokens",
+                  "cluster once in windows of this many tokens and merge upwards; 0: afresh at each level"));
+    r.push_back({{"seed", "INT", "", "0",
+                  "0 seeds k-means with the middle token of each stride; any other number "
+                  "draws a token of each stride, the same ones for the same number"},
                  [](Config& config, std::string_view text) {
                    config.seed = static_cast<std::uint64_t>(parse_count("seed", text, 0));
                  },
@@ -230,7 +244,9 @@ void set_option(Config& config, std::string_view name, std::string_view text) {
   }
 }
 
-std::string get_option(const Config& config, std::string_view name) { return find_row(name).get(config); }
+std::string get_option(const Config& config, std::string_view name) {
+  return find_row(name).get(config);
+}
 
 nlohmann::json to_json(const Config& config) {
   nlohmann::json object;
@@ -244,7 +260,8 @@ nlohmann::json to_json(const Config& config) {
 
 ConfigSet read_config(const std::string& path, const Config& defaults) {
   std::ifstream file(path);
-  if (!file) throw FileError(fmt::format("{}: cannot be opened; expected a config file written by 'muse tune'", path));
+  if (!file)
+    throw FileError(fmt::format("{}: cannot be opened; expected a config file written by 'muse tune'", path));
   nlohmann::json document;
   try {
     document = nlohmann::json::parse(file);
@@ -287,12 +304,21 @@ void write_config(const std::string& path, const ConfigSet& configs, const nlohm
   std::ofstream file(path);
   file << document.dump(1) << '\n';
   file.close();
-  if (!file) throw FileError(fmt::format("{}: cannot be written; is the folder there and the disk not full?", path));
+  if (!file)
+    throw FileError(fmt::format("{}: cannot be written; is the folder there and the disk not full?", path));
 }
 
-std::string_view name_of(Mode mode) { return name_in<Mode>(kModes, mode); }
-std::string_view name_of(Order order) { return name_in<Order>(kOrders, order); }
-std::string_view name_of(ClusterBy cluster_by) { return name_in<ClusterBy>(kClusterBys, cluster_by); }
-std::string_view name_of(Metric metric) { return name_in<Metric>(kMetrics, metric); }
+std::string_view name_of(Mode mode) {
+  return name_in<Mode>(kModes, mode);
+}
+std::string_view name_of(Order order) {
+  return name_in<Order>(kOrders, order);
+}
+std::string_view name_of(ClusterBy cluster_by) {
+  return name_in<ClusterBy>(kClusterBys, cluster_by);
+}
+std::string_view name_of(Metric metric) {
+  return name_in<Metric>(kMetrics, metric);
+}
 
 }  // namespace muse
