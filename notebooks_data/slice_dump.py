@@ -85,7 +85,7 @@ def main():
 
     if isinstance(meta.get("heads"), list) and len(meta["heads"]) == heads_q:
         meta["heads"] = [meta["heads"][head] for head in heads]
-    if "shape" in meta and all(isinstance(extent, int) for extent in meta["shape"]):
+    if isinstance(meta.get("shape"), list) and all(isinstance(extent, int) for extent in meta["shape"]):
         meta["shape"] = list(slices["q"].shape)
     meta["tokens"] = tokens
     if tokens < available:
