@@ -87,7 +87,8 @@ class Search {
     }
   }
 
-  // Climbs the ladder of r with everything else fixed, until the bound holds or the cost exceeds the best.
+  // Climbs the ladder of r with everything else fixed, until the bound holds or the cost exceeds the best
+  // one's, or that of exact attention.
   void climb(Config config) {
     std::vector<LevelLabels> labels_q, labels_k;
     for (const Head<Scalar>& head : heads_) {
@@ -98,7 +99,8 @@ class Search {
     for (const std::string_view retrieve : kRetrieve) {
       set_option(config, "retrieve", retrieve);
       const TunePoint& point = measure(config, labels_q, labels_k);
-      if (result.found && point.operations >= result.points[result.best].operations) return;
+      const double dearest = result.found ? result.points[result.best].operations : result.exact_operations;
+      if (point.operations >= dearest) return;
       if (point.error <= max_error_ && point.unseen_error <= kUnseenMargin * max_error_) {
         result.best = result.points.size() - 1;
         result.found = true;
@@ -112,7 +114,8 @@ class Search {
  private:
   const TunePoint& measure(const Config& config, const std::vector<LevelLabels>& labels_q,
                            const std::vector<LevelLabels>& labels_k) {
-    TunePoint point{.config = config};
+    TunePoint point;
+    point.config = config;
     std::vector<SegmentSums> sums;
     for (std::size_t h = 0; h < heads_.size(); ++h) {
       throw_if_cancelled(progress_);
