@@ -93,6 +93,10 @@ Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t 
   }
 }
 
+double kmeans_operations(Index N, Index C, Index D, Index passes) {
+  return 2 * static_cast<double>(passes + 1) * static_cast<double>(N) * static_cast<double>(C * D);
+}
+
 #define MUSE_INSTANTIATE(Scalar)                                                                  \
   template Labels assign_to_nearest<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&, \
                                             const std::vector<bool>&);                            \

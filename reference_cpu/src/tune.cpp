@@ -198,12 +198,14 @@ TuneResult tune(std::span<const Head<Scalar>> heads, const Config& base, double 
       const Config* smaller = nullptr;
       for (const Config& config : coarse) {
         if (!same_block(config)) continue;
-        const bool is_best = config.clusters_q == best.clusters_q;
-        for (Config tried : {is_best && smaller != nullptr ? *smaller : config, config}) {
-          if (!is_best) break;
-          tried.passes = kClusterings[way].passes;
-          tried.metric = kClusterings[way].metric;
-          search.climb(tried);
+        if (config.clusters_q == best.clusters_q) {
+          for (const Config* near : {smaller, &config}) {
+            if (near == nullptr) continue;
+            Config tried = *near;
+            tried.passes = kClusterings[way].passes;
+            tried.metric = kClusterings[way].metric;
+            search.climb(tried);
+          }
         }
         smaller = &config;
       }
