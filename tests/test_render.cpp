@@ -194,7 +194,8 @@ TEST_CASE("sequential maps get lighter all the way") {
   for (const ColormapName name :
        {ColormapName::viridis, ColormapName::magma, ColormapName::cividis, ColormapName::gray}) {
     CAPTURE(name_of(name));
-    const auto table = Colormap(name).table();
+    const Colormap map(name);
+    const auto table = map.table();
     for (std::size_t i = 4; i < table.size(); i += 4) CHECK(to_lab(table[i]).L > to_lab(table[i - 4]).L);
   }
 }
@@ -495,22 +496,26 @@ TEST_CASE("frames give the value under a pixel") {
 }
 
 TEST_CASE("no text leaves the picture or covers other text, at any size, scale and length of names") {
-  for (const auto& [width, height] : std::initializer_list<std::pair<int, int>>{{1400, 640},
-                                                                                {1000, 500},
-                                                                                {760, 420},
-                                                                                {500, 300},
-                                                                                {360, 220},
-                                                                                {200, 700},
-                                                                                {120, 90},
-                                                                                {7, 5},
-                                                                                {1, 1}})
+  struct Size {
+    int width, height;
+  };
+  for (const Size size : {Size{1400, 640},
+                          {1000, 500},
+                          {760, 420},
+                          {500, 300},
+                          {360, 220},
+                          {200, 700},
+                          {120, 90},
+                          {7, 5},
+                          {1, 1}})
     for (const double scale : {1.0, 2.0})
       for (const bool long_names : {false, true}) {
-        CAPTURE(width);
-        CAPTURE(height);
+        CAPTURE(size.width);
+        CAPTURE(size.height);
         CAPTURE(scale);
         CAPTURE(long_names);
-        CompareFigure compare = sample_compare({.width = width, .height = height, .ui_scale = scale});
+        CompareFigure compare =
+            sample_compare({.width = size.width, .height = size.height, .ui_scale = scale});
         if (long_names) {
           for (CompareMethod& method : compare.methods)
             method.name += " with a name that goes on and on and on";
@@ -534,6 +539,60 @@ TEST_CASE("a large enough picture shows everything that it was given") {
     CAPTURE(part);
     CHECK(shows_text(drawn, part));
   }
+}
+
+TEST_CASE("text that would stick out is moved in, and shortened if it is too wide") {
+  const Theme theme = Theme::make(false);
+  for (const bool upright : {false, true}) {
+    Canvas canvas(120, 120, 1, theme);
+    for (const Point at : {Point{-50, 20}, {300, 60}, {60, -40}, {60, 400}})
+      canvas.text("moved", {}, theme.ink, at, HAlign::left, VAlign::top, TextRole::mark, upright);
+    canvas.text("much too wide for such a small picture", {}, theme.ink, {0, 90}, HAlign::left, VAlign::top,
+                TextRole::mark, upright);
+    canvas.text("nowhere", {}, theme.ink, {kNaN, 90}, HAlign::left, VAlign::top, TextRole::mark, upright);
+    REQUIRE(canvas.texts().size() == 5);
+    for (const TextBox& text : canvas.texts()) CHECK(canvas.bounds().grown(1e-6).holds(text.box));
+    CHECK(canvas.texts()[0].text == "moved");
+    CHECK(canvas.texts()[4].text.ends_with("…"));
+  }
+}
+
+TEST_CASE("a picture keeps its margins free, with and without a caption") {
+  for (const bool captioned : {true, false}) {
+    Figure figure({.width = 700, .height = 500});
+    figure.title = "Title";
+    if (captioned) figure.caption = "Caption";
+    Axes& axes = figure.add();
+    axes.x.label = "x";
+    axes.y.label = "y";
+    axes.add(Line{.x = {0, 1}, .y = {0, 1}, .label = "line"});
+    const Drawn drawn = figure.draw();
+    for (const TextBox& text : drawn.texts) {
+      CAPTURE(text.text);
+      CHECK(PixelBox{16, 16, 684, 484}.holds(text.box));
+    }
+  }
+}
+
+TEST_CASE("the error map spans the errors' decades, ten at most") {
+  CompareFigure compare;
+  compare.tokens = 4096;
+  compare.heads = {"0"};
+  compare.methods = {{"method", {{1e-30, 1e-8, 1e-4, 1e-2}}}};
+  const auto colors_of = [&] {
+    const Drawn drawn = draw_compare_figure(compare);
+    std::vector<Color> colors;
+    for (const double token : {500, 1500, 2500, 3500}) {
+      const Point at = drawn.frames[0].to_pixel(token, 0.5);
+      colors.push_back(drawn.image.at(static_cast<int>(at.x), static_cast<int>(at.y)));
+    }
+    return colors;
+  };
+  const Colormap viridis;
+  CHECK(colors_of() == std::vector<Color>{viridis(0), viridis(0.4), viridis(0.8), viridis(1)});
+  compare.methods[0].errors[0][0] = 1e-7;
+  compare.methods[0].errors[0][1] = 1e-7;
+  CHECK(colors_of() == std::vector<Color>{viridis(0), viridis(0), viridis(0.6), viridis(1)});
 }
 
 TEST_CASE("errors of zero, infinity and NaN do not break the log scales, and are accounted for") {

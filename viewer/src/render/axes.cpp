@@ -501,7 +501,7 @@ class MarkPainter {
                               static_cast<double>(m.matrix.cols);
     const double cell_height = std::abs(frame_.y.to_pixel(m.extent.y1) - frame_.y.to_pixel(m.extent.y0)) /
                                static_cast<double>(m.matrix.rows);
-    if (cell_width < canvas_.px(48) || cell_height < canvas_.px(18)) return;
+    if (cell_width < canvas_.px(52) || cell_height < canvas_.px(18)) return;
     for (std::int64_t row = 0; row < m.matrix.rows; ++row)
       for (std::int64_t col = 0; col < m.matrix.cols; ++col) {
         const auto part = [](std::int64_t i, std::int64_t n) {
@@ -511,9 +511,12 @@ class MarkPainter {
             frame_.to_pixel(m.extent.x0 + part(col, m.matrix.cols) * (m.extent.x1 - m.extent.x0),
                             m.extent.y0 + part(row, m.matrix.rows) * (m.extent.y1 - m.extent.y0));
         const float value = m.matrix.at(row, col);
-        const std::string text = std::isnan(value) ? "–" : short_number(value);
-        const double width = canvas_.text_width(text, kTickFont);
-        if (!seen.holds(at) || width > cell_width - canvas_.px(6)) continue;
+        if (!seen.holds(at)) continue;
+        // As many digits as fit; any number fits with one.
+        std::string text = std::isnan(value) ? "–" : short_number(value);
+        for (int digits = 2; digits >= 1; --digits)
+          if (canvas_.text_width(text, kTickFont) > cell_width - canvas_.px(4))
+            text = short_number(value, digits);
         const bool light = to_lab(m.colormap(m.scale.to_unit(value))).L > 0.62;
         canvas_.text(text, kTickFont, light ? Color{16, 16, 20} : Color{248, 248, 250}, at, HAlign::center,
                      VAlign::middle, TextRole::mark);

@@ -36,7 +36,8 @@ class Colormap {
   [[nodiscard]] Color missing() const { return missing_; }
   [[nodiscard]] ColormapName name() const { return name_; }
   /// All 256 steps, for a texture.
-  [[nodiscard]] std::span<const Color, 256> table() const { return table_; }
+  [[nodiscard]] std::span<const Color, 256> table() const& { return table_; }
+  std::span<const Color, 256> table() const&& = delete;  // would point into a map that is gone
 
  private:
   ColormapName name_;
