@@ -1,6 +1,9 @@
 #include "muse/causal_hierarchy.h"
 
+#include <omp.h>
+
 #include <algorithm>
+#include <exception>
 
 #include "muse/check.h"
 
@@ -38,6 +41,28 @@ std::vector<Block> diagonal_blocks(Index N, Index B) {
         {.level = -1, .query_begin = begin, .query_end = end, .key_begin = begin, .key_end = end});
   }
   return blocks;
+}
+
+void for_each_block(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
+  for (std::size_t begin = 0, end = 0; begin < blocks.size(); begin = end) {
+    while (end < blocks.size() && blocks[end].level == blocks[begin].level) ++end;
+    const std::span<const Block> level = blocks.subspan(begin, end - begin);
+    if (static_cast<int>(level.size()) < omp_get_max_threads()) {
+      for (const Block& block : level) work(block);
+      continue;
+    }
+    std::exception_ptr failure;  // none may leave a parallel region
+#pragma omp parallel for schedule(dynamic)
+    for (std::size_t b = 0; b < level.size(); ++b) {
+      try {
+        work(level[b]);
+      } catch (...) {
+#pragma omp critical(muse_for_each_block)
+        failure = std::current_exception();
+      }
+    }
+    if (failure) std::rethrow_exception(failure);
+  }
 }
 
 }  // namespace muse

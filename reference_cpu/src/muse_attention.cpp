@@ -174,15 +174,18 @@ LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& co
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
   const Windows<Scalar> windows =
       cluster_windows<Scalar>(k, k, config.clusters_k, config, Metric::euclidean, labels.operations);
-  for (const Block& block : blocks) {
+  for_each_block(blocks, [&](const Block& block) {
     throw_if_cancelled(progress);
+    double operations = 0;
     const Index C = config.clusters_k.at(block.level)(block.keys());
     const Labels block_labels =
         cluster_range<Scalar>(k, {block.key_begin, block.key_end}, level_size(block, config), C, windows,
-                              config, MetricMap<Scalar>(), labels.operations);
+                              config, MetricMap<Scalar>(), operations);
     std::copy(block_labels.begin(), block_labels.end(),
               labels.at(block.level, block.key_begin, block.key_end).begin());
-  }
+#pragma omp atomic
+    labels.operations += operations;
+  });
   return labels;
 }
 
@@ -193,29 +196,31 @@ LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
   const Windows<Scalar> windows =
       cluster_windows<Scalar>(q, k, config.clusters_q, config, config.metric, labels.operations);
-  for (const Block& block : blocks) {
+  for_each_block(blocks, [&](const Block& block) {
     throw_if_cancelled(progress);
+    double operations = 0;
     // Cluster the home's queries.
-    const MetricMap<Scalar> metric(k.middleRows(block.key_begin, block.keys()), config.metric,
-                                   labels.operations);
+    const MetricMap<Scalar> metric(k.middleRows(block.key_begin, block.keys()), config.metric, operations);
     const TokenRange home = home_of_query_clusters(block, config);
     const Index S = level_size(block, config);
     const Index C = std::min(config.clusters_q.at(block.level)(S), home.size());
-    Labels home_labels = cluster_range<Scalar>(q, home, S, C, windows, config, metric, labels.operations);
+    Labels home_labels = cluster_range<Scalar>(q, home, S, C, windows, config, metric, operations);
     std::copy(home_labels.begin(), home_labels.end(), labels.at(block.level, home.begin, home.end).begin());
-    if (config.mode != Mode::causal) continue;
-    // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
-    Matrix<Scalar> mapped_home, mapped;
-    const Clusters<Scalar> past =
-        make_clusters<Scalar>(metric(q.middleRows(home.begin, home.size()), mapped_home, labels.operations),
-                              std::move(home_labels), C);
-    const Labels block_labels = assign_to_nearest<Scalar>(
-        metric(q.middleRows(block.query_begin, block.queries()), mapped, labels.operations), past.centroids,
-        past.non_empty());
-    labels.operations += kmeans_operations(block.queries(), C, q.cols(), 0);
-    std::copy(block_labels.begin(), block_labels.end(),
-              labels.at(block.level, block.query_begin, block.query_end).begin());
-  }
+    if (config.mode == Mode::causal) {
+      // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
+      Matrix<Scalar> mapped_home, mapped;
+      const Clusters<Scalar> past = make_clusters<Scalar>(
+          metric(q.middleRows(home.begin, home.size()), mapped_home, operations), std::move(home_labels), C);
+      const Labels block_labels = assign_to_nearest<Scalar>(
+          metric(q.middleRows(block.query_begin, block.queries()), mapped, operations), past.centroids,
+          past.non_empty());
+      operations += kmeans_operations(block.queries(), C, q.cols(), 0);
+      std::copy(block_labels.begin(), block_labels.end(),
+                labels.at(block.level, block.query_begin, block.query_end).begin());
+    }
+#pragma omp atomic
+    labels.operations += operations;
+  });
   return labels;
 }
 
@@ -378,16 +383,23 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
 
   // Approximate the others, level by level, and merge each into its queries.
   start = now();
-  for (const Block& block : blocks) {
+  const auto approximate = [&](const Block& block) {
     const BlockClusters<Scalar> clusters =
         block_clusters<Scalar>(q, k, block, result.labels_q, result.labels_k, config);
+    OperationCounts operations;
     const Attention<Scalar> part =
-        far_attention<Scalar>(q, k, v, block, clusters, scale, config, result.operations, options.progress);
+        far_attention<Scalar>(q, k, v, block, clusters, scale, config, operations, options.progress);
     if (options.on_part) options.on_part(block, part);
-#pragma omp parallel for
     for (Index n = 0; n < block.queries(); ++n)
       softmax_merge_row(result.attention.o.row(block.query_begin + n),
                         result.attention.lse[block.query_begin + n], part.o.row(n), part.lse[n]);
+#pragma omp critical(muse_operations)
+    result.operations += operations;
+  };
+  if (options.on_part) {
+    for (const Block& block : blocks) approximate(block);  // one after the other, for the observer
+  } else {
+    for_each_block(blocks, approximate);
   }
   result.seconds.far = seconds_since(start);
   return result;

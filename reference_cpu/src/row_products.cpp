@@ -1,5 +1,7 @@
 #include "muse/row_products.h"
 
+#include <algorithm>
+
 #include "muse/check.h"
 
 // Unrolls the loops over a tile's rows and columns, so that its sums stay in registers.
@@ -21,14 +23,23 @@ using Packet = typename Eigen::internal::packet_traits<Scalar>::type;
 template <class Scalar>
 constexpr Index kPacket = Eigen::internal::packet_traits<Scalar>::size;
 
-// Rows r … r + R - 1 and the columns of `Packets` packets from j on, of C = A B.
+// Rows of B that multiply() works on together: they stay in the first-level cache for all rows of A.
+constexpr Index kChunk = 64;
+
+// Rows r … r + R - 1 and the columns of `Packets` packets from j on: adds the terms k0 <= k < k1 of A B to C,
+// or starts C with them.
 template <int R, int Packets, class Scalar>
 void multiply_tile(const MatrixView<Scalar>& A, const MatrixView<Scalar>& B, MatrixRef<Scalar>& C, Index r,
-                   Index j) {
+                   Index j, Index k0, Index k1) {
   Packet<Scalar> sums[R][Packets];
-  for (auto& row_sums : sums)
-    for (auto& sum : row_sums) sum = pset1<Packet<Scalar>>(Scalar(0));
-  for (Index k = 0; k < A.cols(); ++k) {
+  MUSE_UNROLL
+  for (int row = 0; row < R; ++row) {
+    MUSE_UNROLL
+    for (int p = 0; p < Packets; ++p)
+      sums[row][p] = k0 == 0 ? pset1<Packet<Scalar>>(Scalar(0))
+                             : ploadu<Packet<Scalar>>(&C.coeffRef(r + row, j + p * kPacket<Scalar>));
+  }
+  for (Index k = k0; k < k1; ++k) {
     Packet<Scalar> b[Packets];
     MUSE_UNROLL
     for (int p = 0; p < Packets; ++p) b[p] = ploadu<Packet<Scalar>>(&B.coeffRef(k, j + p * kPacket<Scalar>));
@@ -48,10 +59,11 @@ void multiply_tile(const MatrixView<Scalar>& A, const MatrixView<Scalar>& B, Mat
 
 // All rows, the columns of `Packets` packets from j on.
 template <int Packets, class Scalar>
-void multiply_strip(const MatrixView<Scalar>& A, const MatrixView<Scalar>& B, MatrixRef<Scalar>& C, Index j) {
+void multiply_strip(const MatrixView<Scalar>& A, const MatrixView<Scalar>& B, MatrixRef<Scalar>& C, Index j,
+                    Index k0, Index k1) {
   Index r = 0;
-  for (; r + 4 <= A.rows(); r += 4) multiply_tile<4, Packets>(A, B, C, r, j);
-  for (; r < A.rows(); ++r) multiply_tile<1, Packets>(A, B, C, r, j);
+  for (; r + 4 <= A.rows(); r += 4) multiply_tile<4, Packets>(A, B, C, r, j, k0, k1);
+  for (; r < A.rows(); ++r) multiply_tile<1, Packets>(A, B, C, r, j, k0, k1);
 }
 
 // Rows r … r + R - 1 and columns j … j + J - 1 of C = A Bᵀ: R J dot products, each summed by packets along k.
@@ -98,14 +110,18 @@ void multiply(const MatrixView<Scalar>& A, const MatrixView<Scalar>& B, MatrixRe
                ", ", A.cols(), "] times [", B.rows(), ", ", B.cols(), "] into [", C.rows(), ", ", C.cols(),
                "]");
   constexpr Index W = kPacket<Scalar>;
-  Index j = 0;
-  for (; j + 2 * W <= C.cols(); j += 2 * W) multiply_strip<2>(A, B, C, j);
-  for (; j + W <= C.cols(); j += W) multiply_strip<1>(A, B, C, j);
-  for (; j < C.cols(); ++j) {
-    for (Index r = 0; r < A.rows(); ++r) {
-      Scalar sum = 0;
-      for (Index k = 0; k < A.cols(); ++k) sum += A(r, k) * B(k, j);
-      C(r, j) = sum;
+  if (A.cols() == 0) C.setZero();
+  for (Index k0 = 0; k0 < A.cols(); k0 += kChunk) {
+    const Index k1 = std::min(k0 + kChunk, A.cols());
+    Index j = 0;
+    for (; j + 2 * W <= C.cols(); j += 2 * W) multiply_strip<2>(A, B, C, j, k0, k1);
+    for (; j + W <= C.cols(); j += W) multiply_strip<1>(A, B, C, j, k0, k1);
+    for (; j < C.cols(); ++j) {
+      for (Index r = 0; r < A.rows(); ++r) {
+        Scalar sum = k0 == 0 ? Scalar(0) : C(r, j);
+        for (Index k = k0; k < k1; ++k) sum += A(r, k) * B(k, j);
+        C(r, j) = sum;
+      }
     }
   }
 }

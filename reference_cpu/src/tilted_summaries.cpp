@@ -77,7 +77,7 @@ void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>&
   const Index Cq = q_bar.rows(), Ck = keys.clusters();
   summaries.D = keys.D;
   summaries.L.resize(Cq, Ck);
-  summaries.p.resize(Cq, keys.kv.rows());
+  summaries.p.resize(Cq, keys.kv.rows() + Summaries<Scalar>::kSpareColumns);
   summaries.kv_tilde.resize(Cq * (Ck + 1), keys.kv.cols());
   const Matrix<Scalar> q_scaled = scale * q_bar;
   for (Index j0 = 0, j1 = 0; j0 < Ck; j0 = j1) {

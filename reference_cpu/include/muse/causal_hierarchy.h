@@ -2,6 +2,8 @@
 // attention matrix.
 #pragma once
 
+#include <functional>
+#include <span>
 #include <vector>
 
 #include "muse/matrix.h"
@@ -29,5 +31,10 @@ struct Block {
 
 /// The diagonal blocks: tokens [tB, min((t+1)B, N)) against themselves.
 [[nodiscard]] std::vector<Block> diagonal_blocks(Index N, Index B);
+
+/// Calls work(block) once for every block, level after level. Where a level has enough blocks for all threads
+/// they run side by side, else one after the other, so that the threads can share the work inside. What the
+/// first exception says is thrown on. `blocks` are sorted by level.
+void for_each_block(std::span<const Block> blocks, const std::function<void(const Block&)>& work);
 
 }  // namespace muse

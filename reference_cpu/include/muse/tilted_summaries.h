@@ -34,6 +34,8 @@ struct Summaries {
   Matrix<Scalar> kv_tilde;  ///< [Cq * (Ck + 1), D + Dv] tilted key and value centroids, see row_of
   Index D = 0;
 
+  /// Columns of p beyond the keys: rows a power of two apart would fall on the same cache sets.
+  static constexpr Index kSpareColumns = 16;
   /// Row of kv_tilde that holds k̃_ij and ṽ_ij. A spare row after each i keeps the rows of one j, which are
   /// written together, from falling on the same cache sets when Ck (D + Dv) is a power of two.
   [[nodiscard]] Index row_of(Index i, Index j) const { return i * (clusters_k() + 1) + j; }
