@@ -37,7 +37,8 @@ std::string entry(const std::string& name, const std::string& description) {
 class ProjectHelp : public CLI::Formatter {
  public:
   std::string make_option(const CLI::Option* option, bool is_positional) const override {
-    return entry(make_option_name(option, is_positional) + make_option_opts(option), option->get_description());
+    return entry(make_option_name(option, is_positional) + make_option_opts(option),
+                 option->get_description());
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
@@ -79,8 +80,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 }
 
 CLI::Option* add_json_option(CLI::App& command, std::string& destination) {
-  return command
-      .add_option("--json", destination, "write JSON to FILE, or to standard output alone for -")
+  return command.add_option("--json", destination, "write JSON to FILE, or to standard output alone for -")
       ->type_name("FILE|-");
 }
 
