@@ -67,13 +67,13 @@ TEST_CASE("the table's defaults are the defaults") {
 
 TEST_CASE("wrong text is refused") {
   Config config;
-  for (const auto& [name, text] : std::initializer_list<std::pair<const char*, const char*>>{
+  for (const auto& option : std::initializer_list<std::pair<const char*, const char*>>{
            {"mode", "sideways"}, {"clusters", "0"}, {"clusters", ""}, {"clusters", "S/0"}, {"clusters", "S/16:9"},
            {"clusters", "S/16:9:4"}, {"clusters", "64,"}, {"retrieve", "-1"}, {"retrieve", "1.5"}, {"block", "0"},
            {"block", "99999999999999999999"}, {"passes", "x"}, {"seed", "-1"}, {"nonsense", "1"}}) {
-    CAPTURE(name);
-    CAPTURE(text);
-    CHECK_THROWS_AS(set_option(config, name, text), UsageError);
+    CAPTURE(option.first);
+    CAPTURE(option.second);
+    CHECK_THROWS_AS(set_option(config, option.first, option.second), UsageError);
   }
 }
 

@@ -60,16 +60,17 @@ Labels spatial_blocks(Index N, Index C) {
 
 namespace {
 
+constexpr Index kPowerIterations = 8;
+
 // The direction of largest variance of the tokens x[members] [n, D], by power iteration from the mean
 // deviation.
 template <class Scalar>
 RowVector<Scalar> largest_variance_direction(const Matrix<Scalar>& centred) {
-  constexpr Index kIterations = 8;
   // Start from the token farthest from the mean: never orthogonal to everything, and deterministic.
   Index farthest = 0;
   centred.rowwise().squaredNorm().maxCoeff(&farthest);
   RowVector<Scalar> direction = centred.row(farthest);
-  for (Index iteration = 0; iteration < kIterations; ++iteration) {
+  for (Index iteration = 0; iteration < kPowerIterations; ++iteration) {
     const Vector<Scalar> along = centred * direction.transpose();
     direction.noalias() = along.transpose() * centred;
     const Scalar norm = direction.norm();
@@ -149,17 +150,20 @@ Labels cluster_tokens(const MatrixView<Scalar>& x, Index C, const Config& config
 }
 
 double cluster_operations(Index N, Index C, Index D, const Config& config) {
-  const double token_operations = static_cast<double>(N) * static_cast<double>(D);
-  const auto passes = static_cast<double>(config.passes + 1);
   switch (config.cluster_by) {
     case ClusterBy::spatial:
       return 0;
-    case ClusterBy::balanced:
-      return 2 * token_operations * (passes + 16) * std::ceil(std::log2(static_cast<double>(C)));
+    case ClusterBy::balanced: {
+      // Each of the log2 C halvings: two products with the centred tokens a power iteration, one a pass and
+      // the cut.
+      const double halvings = std::ceil(std::log2(static_cast<double>(C)));
+      return 2 * static_cast<double>(N * D) * halvings *
+             static_cast<double>(2 * kPowerIterations + config.passes + 1);
+    }
     case ClusterBy::kmeans:
       break;
   }
-  return 2 * token_operations * passes * static_cast<double>(C);
+  return kmeans_operations(N, C, D, config.passes);
 }
 
 template <class Scalar>

@@ -29,7 +29,7 @@ const json& value_at(const json& object, const char* key) {
 std::optional<std::int64_t> count_at(const json& object, const char* key, std::string_view name) {
   const json& value = value_at(object, key);
   if (value.is_null()) return std::nullopt;
-  if (!value.is_number_integer() || value < 0 || value > std::numeric_limits<std::int64_t>::max())
+  if (!value.is_number_unsigned() || value.get<std::uint64_t>() > std::numeric_limits<std::int64_t>::max())
     refuse_value(name, key, "a whole number", value);
   return value.get<std::int64_t>();
 }

@@ -1,6 +1,8 @@
 #include "muse/error_metrics.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "muse/check.h"
 
@@ -28,8 +30,12 @@ HeadError head_error(const Attention<Scalar>& approximate, const Attention<Scala
     lse_difference += lse_gap;
     ++tokens;
   }
+  if (tokens == 0) {
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    return {.rel_sq_err = kNone, .max_abs_err = kNone, .lse_bias = kNone, .non_finite = error.non_finite};
+  }
   error.rel_sq_err = difference_sq == 0 ? 0 : difference_sq / exact_sq;
-  error.lse_bias = tokens == 0 ? 0 : lse_difference / static_cast<double>(tokens);
+  error.lse_bias = lse_difference / static_cast<double>(tokens);
   return error;
 }
 

@@ -5,14 +5,6 @@
 #include "muse/check.h"
 
 namespace muse {
-namespace {
-
-// A tile of scores stays in the first-level caches: 64 x 128 floats are 32 KiB.
-constexpr Index kTileQueries = 64;
-constexpr Index kTileKeys = 128;
-
-}  // namespace
-
 template <class Scalar>
 Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k,
                                   const MatrixView<Scalar>& v, Scalar scale, const Mask& mask,

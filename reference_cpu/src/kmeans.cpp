@@ -10,7 +10,9 @@
 namespace muse {
 namespace {
 
+// A tile of scores stays in the first-level cache: 64 x 64 floats are 16 KiB.
 constexpr Index kTileTokens = 64;
+constexpr Index kTileClusters = 64;
 
 }  // namespace
 
@@ -40,27 +42,30 @@ Labels assign_to_nearest(const MatrixView<Scalar>& x, const MatrixView<Scalar>& 
   Labels labels(static_cast<std::size_t>(N));
 #pragma omp parallel
   {
-    Matrix<Scalar> scores(C, kTileTokens);  // x_n·c_c, a column a token
-    Eigen::Array<Scalar, kTileTokens, 1> best;
-    Eigen::Array<std::int32_t, kTileTokens, 1> best_cluster;
+    Matrix<Scalar> scores(kTileClusters, kTileTokens);  // x_n·c_c, a row a cluster, a column a token
+    Scalar best[kTileTokens];
+    std::int32_t best_cluster[kTileTokens];
 #pragma omp for schedule(static)
     for (Index n0 = 0; n0 < N; n0 += kTileTokens) {
       const Index count = std::min(kTileTokens, N - n0);
-      scores.noalias() = centroids * padded_rows<Scalar>(x, n0, count, kTileTokens).transpose();
-      // Keep the best cluster of each token; only a strictly better one replaces it, so ties go to the lowest
-      // index.
-      best.setConstant(-std::numeric_limits<Scalar>::infinity());
-      best_cluster.setZero();
-      for (Index c = 0; c < C; ++c) {
-        const Scalar* score = &scores(c, 0);
-        for (Index n = 0; n < kTileTokens; ++n) {
-          const Scalar value = score[n] + bias[c];
-          const bool better = value > best[n];
-          best[n] = better ? value : best[n];
-          best_cluster[n] = better ? static_cast<std::int32_t>(c) : best_cluster[n];
+      const Matrix<Scalar> x_tile = padded_rows<Scalar>(x, n0, count, kTileTokens);
+      std::fill_n(best, kTileTokens, -std::numeric_limits<Scalar>::infinity());
+      std::fill_n(best_cluster, kTileTokens, 0);
+      for (Index c0 = 0; c0 < C; c0 += kTileClusters) {
+        const Index clusters = std::min(kTileClusters, C - c0);
+        scores.topRows(clusters).noalias() = centroids.middleRows(c0, clusters) * x_tile.transpose();
+        // Keep the best cluster of each token; only a strictly better one replaces it: ties go to the lowest
+        // index.
+        for (Index c = c0; c < c0 + clusters; ++c) {
+          const Scalar* x_dot_c = scores.row(c - c0).data();
+          for (Index n = 0; n < kTileTokens; ++n) {
+            const Scalar score = x_dot_c[n] + bias[c];
+            best_cluster[n] = score > best[n] ? static_cast<std::int32_t>(c) : best_cluster[n];
+            best[n] = std::max(best[n], score);
+          }
         }
       }
-      std::copy_n(best_cluster.data(), count, labels.begin() + n0);
+      std::copy_n(best_cluster, count, labels.begin() + n0);
     }
   }
   return labels;
@@ -86,6 +91,10 @@ Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t 
     for (Index c = 0; c < C; ++c)
       if (clusters.count(c) > 0) centroids.row(c) = clusters.centroids.row(c);
   }
+}
+
+double kmeans_operations(Index N, Index C, Index D, Index passes) {
+  return 2 * static_cast<double>(passes + 1) * static_cast<double>(N) * static_cast<double>(C * D);
 }
 
 #define MUSE_INSTANTIATE(Scalar)                                                                  \

@@ -7,6 +7,7 @@
 #include "muse/exact_attention.h"
 #include "muse/far_field.h"
 #include "muse/retrieval.h"
+#include "muse/row_products.h"
 
 namespace muse {
 namespace {
@@ -31,33 +32,42 @@ Index window_size(const Config& config) {
   return W;
 }
 
-bool uses_windows(const TokenRange& range, Index level_size, const Config& config) {
-  return config.cluster_window > 0 && range.size() > 0 && level_size >= window_size(config);
-}
-
 // S of a block: what the rules for the numbers of clusters count in.
 Index level_size(const Block& block, const Config& config) {
   return config.mode == Mode::acausal ? block.keys() : config.block << block.level;
 }
 
-// x [N, D] mapped into the metric of the keys k, or as it is.
+// The distance that tokens are clustered in: Euclidean, or Euclidean after a map by the keys' covariance
+// (2.3).
 template <class Scalar>
-Matrix<Scalar> in_metric(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k, const Config& config) {
-  if (config.metric == Metric::euclidean) return x;
-  return x * key_covariance_root<Scalar>(k);
-}
+class MetricMap {
+ public:
+  MetricMap() = default;  // Euclidean
+  MetricMap(const MatrixView<Scalar>& keys, Metric metric, double& operations) {
+    if (metric == Metric::euclidean) return;
+    root_ = key_covariance_root<Scalar>(keys);
+    operations += 2 * static_cast<double>(keys.rows() * root_.size());
+  }
 
-double metric_operations(Index N_mapped, Index N_keys, Index D, const Config& config) {
-  if (config.metric == Metric::euclidean) return 0;
-  return 2 * static_cast<double>(N_mapped + N_keys) * static_cast<double>(D * D);
-}
+  // x [N, D] mapped into `storage`, or x itself. A row's bits do not depend on how many rows there are.
+  MatrixView<Scalar> operator()(const MatrixView<Scalar>& x, Matrix<Scalar>& storage,
+                                double& operations) const {
+    if (root_.size() == 0) return x;
+    storage.resize(x.rows(), x.cols());
+    multiply<Scalar>(x, root_, storage);
+    operations += 2 * static_cast<double>(x.rows() * root_.size());
+    return storage;
+  }
 
-// (2.4) The clusters of x's tokens [begin, end): the union of its windows' clusters, merged down to C by a
-// k-means over their centroids, weighted by size. `map` is what the centroids are mapped by before they are
-// compared.
-template <class Scalar, class Map>
+ private:
+  Matrix<Scalar> root_;  // [D, D], or empty: Euclidean
+};
+
+// (2.4) The clusters of x's tokens `range`: the union of its windows' clusters, merged down to C by a k-means
+// over their centroids, weighted by size.
+template <class Scalar>
 Labels merge_windows(const Windows<Scalar>& windows, const TokenRange& range, Index C, const Config& config,
-                     const Map& map, double& operations) {
+                     const MetricMap<Scalar>& metric, double& operations) {
   std::vector<const Clusters<Scalar>*> parts;
   Index united = 0;  // non-empty clusters of all windows
   for (Index w = range.begin / windows.W; w * windows.W < range.end; ++w) {
@@ -81,8 +91,10 @@ Labels merge_windows(const Windows<Scalar>& windows, const TokenRange& range, In
     first_token += static_cast<Index>(part->labels.size());
   }
   if (united <= C) return labels;
-  const Labels merged = kmeans<Scalar>(map(centroids), C, config.passes, config.seed, sizes);
-  operations += cluster_operations(united, C, centroids.cols(), config);
+  Matrix<Scalar> mapped;
+  const Labels merged =
+      kmeans<Scalar>(metric(centroids, mapped, operations), C, config.passes, config.seed, sizes);
+  operations += kmeans_operations(united, C, centroids.cols(), config.passes);
   for (std::int32_t& label : labels) label = merged[static_cast<std::size_t>(label)];
   return labels;
 }
@@ -116,43 +128,40 @@ TokenRange home_of_query_clusters(const Block& block, const Config& config) {
 
 namespace {
 
-// Labels of the tokens `range` of x for a block, C clusters, afresh or from windows.
+// Labels of the tokens `range` of x, C clusters, afresh or from windows.
 template <class Scalar>
-Labels cluster_range(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k, const TokenRange& range,
-                     const Block& block, Index C, const Windows<Scalar>& windows, const Config& config,
-                     const Config& metric, double& operations) {
-  const auto keys = k.middleRows(block.key_begin, block.keys());
-  if (uses_windows(range, level_size(block, config), config)) {
-    const auto map = [&](const Matrix<Scalar>& centroids) {
-      return in_metric<Scalar>(centroids, keys, metric);
-    };
-    return merge_windows(windows, range, C, config, map, operations);
-  }
-  operations += cluster_operations(range.size(), C, x.cols(), config) +
-                metric_operations(range.size(), block.keys(), x.cols(), metric);
-  return cluster_tokens<Scalar>(in_metric<Scalar>(x.middleRows(range.begin, range.size()), keys, metric), C,
+Labels cluster_range(const MatrixView<Scalar>& x, const TokenRange& range, Index level_size, Index C,
+                     const Windows<Scalar>& windows, const Config& config, const MetricMap<Scalar>& metric,
+                     double& operations) {
+  if (windows.W > 0 && level_size >= windows.W)
+    return merge_windows(windows, range, C, config, metric, operations);
+  Matrix<Scalar> mapped;
+  operations += cluster_operations(range.size(), C, x.cols(), config);
+  return cluster_tokens<Scalar>(metric(x.middleRows(range.begin, range.size()), mapped, operations), C,
                                 config);
 }
 
-// The windows of all tokens x [N, D]; in the metric of their own keys.
+// The windows of all tokens x [N, D], each in the metric of its own keys.
 template <class Scalar>
 Windows<Scalar> cluster_windows(const MatrixView<Scalar>& x, const MatrixView<Scalar>& k,
-                                const PerLevel<ClusterRule>& rules, const Config& config,
-                                const Config& metric, double& operations) {
+                                const PerLevel<ClusterRule>& rules, const Config& config, Metric metric,
+                                double& operations) {
   Windows<Scalar> windows;
   if (config.cluster_window == 0) return windows;
   windows.W = window_size(config);
-  const ClusterRule& rule = rules.at(level_count(windows.W, config.block));
+  const Index level = config.mode == Mode::acausal ? 0 : level_count(windows.W, config.block);
   for (Index begin = 0; begin < x.rows(); begin += windows.W) {
     const Index size = std::min(windows.W, x.rows() - begin);
-    const Index C = rule(size);
+    const Index C = rules.at(level)(size);
+    // Acausal attention may have more queries than keys: the last keys then serve for the windows beyond.
+    const Index key_begin = std::max<Index>(0, std::min(begin, k.rows() - windows.W));
+    const MetricMap<Scalar> map(k.middleRows(key_begin, std::min(windows.W, k.rows() - key_begin)), metric,
+                                operations);
+    Matrix<Scalar> mapped;
     const auto window = x.middleRows(begin, size);
-    const Index key_begin = std::min(begin, k.rows() - 1);
-    const auto keys = k.middleRows(key_begin, std::min(windows.W, k.rows() - key_begin));
-    windows.clusters.push_back(make_clusters<Scalar>(
-        window, cluster_tokens<Scalar>(in_metric<Scalar>(window, keys, metric), C, config), C));
-    operations +=
-        cluster_operations(size, C, x.cols(), config) + metric_operations(size, size, x.cols(), metric);
+    windows.clusters.push_back(
+        make_clusters<Scalar>(window, cluster_tokens<Scalar>(map(window, mapped, operations), C, config), C));
+    operations += cluster_operations(size, C, x.cols(), config);
   }
   return windows;
 }
@@ -163,15 +172,14 @@ template <class Scalar>
 LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& config, Progress* progress) {
   const std::vector<Block> blocks = approximated_blocks(Nq, k.rows(), config);
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
-  Config plain = config;  // the metric is for queries
-  plain.metric = Metric::euclidean;
   const Windows<Scalar> windows =
-      cluster_windows<Scalar>(k, k, config.clusters_k, config, plain, labels.operations);
+      cluster_windows<Scalar>(k, k, config.clusters_k, config, Metric::euclidean, labels.operations);
   for (const Block& block : blocks) {
     throw_if_cancelled(progress);
     const Index C = config.clusters_k.at(block.level)(block.keys());
-    const Labels block_labels = cluster_range<Scalar>(k, k, {block.key_begin, block.key_end}, block, C,
-                                                      windows, config, plain, labels.operations);
+    const Labels block_labels =
+        cluster_range<Scalar>(k, {block.key_begin, block.key_end}, level_size(block, config), C, windows,
+                              config, MetricMap<Scalar>(), labels.operations);
     std::copy(block_labels.begin(), block_labels.end(),
               labels.at(block.level, block.key_begin, block.key_end).begin());
   }
@@ -184,25 +192,27 @@ LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar
   const std::vector<Block> blocks = approximated_blocks(q.rows(), k.rows(), config);
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
   const Windows<Scalar> windows =
-      cluster_windows<Scalar>(q, k, config.clusters_q, config, config, labels.operations);
+      cluster_windows<Scalar>(q, k, config.clusters_q, config, config.metric, labels.operations);
   for (const Block& block : blocks) {
     throw_if_cancelled(progress);
     // Cluster the home's queries.
+    const MetricMap<Scalar> metric(k.middleRows(block.key_begin, block.keys()), config.metric,
+                                   labels.operations);
     const TokenRange home = home_of_query_clusters(block, config);
-    const Index C = std::min(config.clusters_q.at(block.level)(level_size(block, config)), home.size());
-    Labels home_labels =
-        cluster_range<Scalar>(q, k, home, block, C, windows, config, config, labels.operations);
+    const Index S = level_size(block, config);
+    const Index C = std::min(config.clusters_q.at(block.level)(S), home.size());
+    Labels home_labels = cluster_range<Scalar>(q, home, S, C, windows, config, metric, labels.operations);
     std::copy(home_labels.begin(), home_labels.end(), labels.at(block.level, home.begin, home.end).begin());
     if (config.mode != Mode::causal) continue;
     // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
-    const auto keys = k.middleRows(block.key_begin, block.keys());
-    const Clusters<Scalar> past = make_clusters<Scalar>(
-        in_metric<Scalar>(q.middleRows(home.begin, home.size()), keys, config), std::move(home_labels), C);
+    Matrix<Scalar> mapped_home, mapped;
+    const Clusters<Scalar> past =
+        make_clusters<Scalar>(metric(q.middleRows(home.begin, home.size()), mapped_home, labels.operations),
+                              std::move(home_labels), C);
     const Labels block_labels = assign_to_nearest<Scalar>(
-        in_metric<Scalar>(q.middleRows(block.query_begin, block.queries()), keys, config), past.centroids,
+        metric(q.middleRows(block.query_begin, block.queries()), mapped, labels.operations), past.centroids,
         past.non_empty());
-    labels.operations += 2 * static_cast<double>(C) * static_cast<double>(block.queries() * q.cols()) +
-                         metric_operations(block.queries(), 0, q.cols(), config);
+    labels.operations += kmeans_operations(block.queries(), C, q.cols(), 0);
     std::copy(block_labels.begin(), block_labels.end(),
               labels.at(block.level, block.query_begin, block.query_end).begin());
   }
@@ -374,6 +384,7 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
     const Attention<Scalar> part =
         far_attention<Scalar>(q, k, v, block, clusters, scale, config, result.operations, options.progress);
     if (options.on_part) options.on_part(block, part);
+#pragma omp parallel for
     for (Index n = 0; n < block.queries(); ++n)
       softmax_merge_row(result.attention.o.row(block.query_begin + n),
                         result.attention.lse[block.query_begin + n], part.o.row(n), part.lse[n]);

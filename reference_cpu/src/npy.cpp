@@ -16,10 +16,10 @@ namespace {
 using namespace std::string_view_literals;
 
 constexpr std::string_view kMagic = "\x93NUMPY"sv;
-constexpr std::size_t kLargestPreamble = 12;       // magic, version, length of version 2 and 3
-constexpr std::size_t kLargestHeader = 64 * 1024;  // numpy itself reads at most 10,000 characters
-constexpr std::size_t kLargestRank = 32;           // numpy's own limit
-constexpr std::size_t kAlignment = 64;             // of the first element in the file
+constexpr std::size_t kLargestPreamble = 12;   // magic, version, length of version 2 and 3
+constexpr std::size_t kLargestHeader = 65536;  // numpy itself reads at most 10,000 characters
+constexpr std::size_t kLargestRank = 32;       // numpy's own limit
+constexpr std::size_t kAlignment = 64;         // of the first element in the file
 
 struct Header {
   DType dtype = DType::float32;

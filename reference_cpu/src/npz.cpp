@@ -15,7 +15,7 @@ namespace muse {
 namespace {
 
 constexpr std::uint64_t kLargestDeflateRatio = 1032;  // 258 bytes of output for 2 bits of input
-constexpr std::uint64_t kSlack = 64 * 1024;           // for tiny members
+constexpr std::uint64_t kSlack = 65536;               // for tiny members
 constexpr std::size_t kFirstChunk = std::size_t{1} << 20;
 
 struct CloseArchive {

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::uint64_t kLargestHeader = 100'000'000;  // the limit of the format's own library
+constexpr std::uint64_t kLargestCount = std::numeric_limits<std::int64_t>::max();
 constexpr std::size_t kNamesShown = 8;
 constexpr std::size_t kLargestRank = 32;
 constexpr std::array<const char*, 4> kKept{"q", "k", "v", "__metadata__"};
@@ -40,7 +41,7 @@ DType parse_dtype(const json& entry, std::string_view name) {
 std::vector<std::int64_t> parse_counts(const json& entry, const char* key, std::string_view name) {
   const json list = entry.value(key, json());
   const auto is_count = [](const json& item) {
-    return item.is_number_unsigned() && item <= std::numeric_limits<std::int64_t>::max();
+    return item.is_number_unsigned() && item.get<std::uint64_t>() <= kLargestCount;
   };
   if (!list.is_array() || list.size() > kLargestRank || !std::all_of(list.begin(), list.end(), is_count))
     throw FileError(fmt::format("{}: \"{}\": expected a list of at most {} whole numbers, found {}", name,

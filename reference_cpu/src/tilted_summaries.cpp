@@ -26,43 +26,64 @@ SortedKeys<Scalar> sort_keys(const MatrixView<Scalar>& k, const MatrixView<Scala
   return keys;
 }
 
+namespace {
+
+// Keys handled together: some 512 of them, with their values, stay in the second-level cache for both
+// products.
+constexpr Index kChunkKeys = 512;
+
+// (3.1)-(3.5) for the key clusters [j0, j1). q_scaled [Cq, D] is s q̄.
 template <class Scalar>
-void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
-                      Summaries<Scalar>& summaries) {
-  const Index Cq = q_bar.rows(), Ck = keys.clusters();
+void tilt_clusters(const Matrix<Scalar>& q_scaled, const SortedKeys<Scalar>& keys, Index j0, Index j1,
+                   Summaries<Scalar>& summaries) {
   auto& [L, p, kv_tilde, D] = summaries;
-  D = keys.D;
-  L.resize(Cq, Ck);
-  kv_tilde.resize(Cq * (Ck + 1), keys.kv.cols());
-
+  const Index begin = keys.begin(j0), count = keys.begin(j1) - begin;
   // (3.1) a_ijn = s q̄_i·k_n
-  p.resize(Cq, keys.kv.rows());
-  multiply_transposed<Scalar>(scale * q_bar, keys.k(), p);
+  multiply_transposed<Scalar>(q_scaled, keys.k().middleRows(begin, count), p.middleCols(begin, count));
 
-  RowVector<Scalar> sums(Ck);
-  for (Index i = 0; i < Cq; ++i) {
+  RowVector<Scalar> sums(j1 - j0);
+  for (Index i = 0; i < q_scaled.rows(); ++i) {
     // Take each cluster's largest logit m_ij out, then exponentiate the whole row at once.
-    for (Index j = 0; j < Ck; ++j) {
+    for (Index j = j0; j < j1; ++j) {
       auto a_ij = p.row(i).segment(keys.begin(j), keys.count(j));
       L(i, j) = a_ij.size() > 0 ? a_ij.maxCoeff() : -std::numeric_limits<Scalar>::infinity();
       a_ij.array() -= L(i, j);
     }
-    p.row(i) = p.row(i).array().exp();
+    p.row(i).segment(begin, count) = p.row(i).segment(begin, count).array().exp();
     // (3.2) L_ij = logsumexp_n a_ijn = m_ij + log(sum_n e^{a_ijn - m_ij}),  (3.3) p_ijn = e^{a_ijn - L_ij}
-    for (Index j = 0; j < Ck; ++j) {
+    for (Index j = j0; j < j1; ++j) {
       auto p_ij = p.row(i).segment(keys.begin(j), keys.count(j));
-      sums[j] = p_ij.size() > 0 ? p_ij.sum() : Scalar(1);
-      p_ij *= 1 / sums[j];
+      sums[j - j0] = p_ij.size() > 0 ? p_ij.sum() : Scalar(1);
+      p_ij *= 1 / sums[j - j0];
     }
-    L.row(i).array() += sums.array().log();
+    L.row(i).segment(j0, j1 - j0).array() += sums.array().log();
   }
+
   // (3.4), (3.5) k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n: one product for all i of a j
-  for (Index j = 0; j < Ck; ++j) {
+  for (Index j = j0; j < j1; ++j) {
     Eigen::Map<Matrix<Scalar>, 0, Eigen::OuterStride<>> kv_tilde_j(
-        kv_tilde.row(summaries.row_of(0, j)).data(), Cq, kv_tilde.cols(),
+        kv_tilde.row(summaries.row_of(0, j)).data(), q_scaled.rows(), kv_tilde.cols(),
         Eigen::OuterStride<>(summaries.row_of(1, 0) * kv_tilde.cols()));
     multiply<Scalar>(p.middleCols(keys.begin(j), keys.count(j)),
                      keys.kv.middleRows(keys.begin(j), keys.count(j)), kv_tilde_j);
+  }
+}
+
+}  // namespace
+
+template <class Scalar>
+void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
+                      Summaries<Scalar>& summaries) {
+  const Index Cq = q_bar.rows(), Ck = keys.clusters();
+  summaries.D = keys.D;
+  summaries.L.resize(Cq, Ck);
+  summaries.p.resize(Cq, keys.kv.rows());
+  summaries.kv_tilde.resize(Cq * (Ck + 1), keys.kv.cols());
+  const Matrix<Scalar> q_scaled = scale * q_bar;
+  for (Index j0 = 0, j1 = 0; j0 < Ck; j0 = j1) {
+    // Take as many key clusters as fit a chunk, one at least.
+    for (j1 = j0 + 1; j1 < Ck && keys.begin(j1 + 1) - keys.begin(j0) <= kChunkKeys;) ++j1;
+    tilt_clusters<Scalar>(q_scaled, keys, j0, j1, summaries);
   }
 }
 

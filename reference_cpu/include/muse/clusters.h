@@ -43,7 +43,8 @@ template <class Scalar>
 
 /// Clusters of equal size (within one token) by recursive bisection: a set is split at the median along the
 /// line between its two means (ours; `passes` of 2-means find them, from the direction of largest variance).
-/// 2 N D log2(C) operations for each pass and the final split.
+/// 2 N D log2(C) operations for each pass and the cut, and for each of 16 products that find the first
+/// direction.
 template <class Scalar>
 [[nodiscard]] Labels balanced_bisection(const MatrixView<Scalar>& x, Index C, Index passes);
 

@@ -12,7 +12,7 @@
 
 namespace muse {
 
-/// Which keys a query sees, and where the query clusters come from (docs/math.md, section 7).
+/// Which keys a query sees, and where the query clusters come from (docs/math.md, section 6).
 enum class Mode {
   acausal,  ///< every query sees every key; one rectangle
   causal,   ///< strictly causal: query clusters come from the past half of each block (ours; the default)

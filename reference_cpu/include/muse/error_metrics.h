@@ -14,7 +14,8 @@ struct HeadError {
   double rel_sq_err = 0;   ///< (8.1) ‖ô - o‖² / ‖o‖² over all tokens and dims
   double max_abs_err = 0;  ///< (8.2) max |ô - o|
   double lse_bias = 0;     ///< (8.3) mean over tokens of approximate - exact log-sum-exp
-  Index non_finite = 0;    ///< outputs that are NaN or infinite; the figures above leave their tokens out
+  Index non_finite = 0;    ///< outputs that are NaN or infinite; the figures above leave their tokens out,
+                           ///< and are NaN if no token is left
 };
 
 template <class Scalar>

@@ -7,6 +7,11 @@
 
 namespace muse {
 
+/// The tiles that exact_attention works on. One of scores stays in the first-level cache: 64 x 128 floats are
+/// 32 KiB.
+constexpr Index kTileQueries = 64;
+constexpr Index kTileKeys = 128;
+
 /// Which keys query t sees.
 struct Mask {
   bool causal = false;  ///< keys n <= t only

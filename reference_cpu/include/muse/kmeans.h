@@ -37,4 +37,7 @@ template <class Scalar>
 [[nodiscard]] Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t seed = 0,
                             std::span<const Index> weights = {}, const KmeansObserver<Scalar>& observe = {});
 
+/// Operations of kmeans on N tokens of dim D; with no passes, those of one assignment.
+[[nodiscard]] double kmeans_operations(Index N, Index C, Index D, Index passes);
+
 }  // namespace muse

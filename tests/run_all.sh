@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Every test, from a clean clone: installs what is missing, builds everything, runs CTest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+.ci/install_packages test
+[ -f build/build.ninja ] || cmake --preset default ${MUSE_CMAKE_ARGS:-}
+cmake --build build
+ctest --test-dir build --output-on-failure --parallel "$(nproc)"
