@@ -93,10 +93,9 @@ std::string to_text(const std::vector<LevelPlan>& levels, const BlocksOptions& o
   table.add({"all", "", "", "", fmt::format("{:.0f}", coverage.covered), "", "", "",
              operations_text(sum.total()), ratio_text(sum.total() / exact_operations)});
   text += table.text(colors);
-  text +=
-      fmt::format("pairs covered: {:.0f}, {} {} = {:.0f}: {}\n", coverage.covered,
-                  config.mode == Mode::acausal ? "N N" : "N(N+1)/2", coverage.whole() ? "equal to" : "but",
-                  coverage.wanted, coverage.whole() ? "each pair once" : "NOT COVERED");
+  text += fmt::format("pairs covered: {:.0f} {} {} = {:.0f}: {}\n", coverage.covered,
+                      coverage.whole() ? "=" : "≠", config.mode == Mode::acausal ? "N N" : "N(N+1)/2",
+                      coverage.wanted, coverage.whole() ? "each pair once" : "NOT COVERED");
   text += fmt::format(
       "operations of a head of dim {} and values of dim {}: clustering {}, summaries {}, far field {}, "
       "retrieval {}, "

@@ -131,7 +131,7 @@ std::string to_text(const std::string& path, const Dump& dump, const NonFiniteCo
   std::string text = bold(path, colors) + "\n";
   Table arrays({{"", left}, {"dtype", left}, {"shape", left}, {"NaN or infinite"}});
   const auto add_array = [&](const char* name, const Array& array, Index count) {
-    arrays.add({name, name_of(array.dtype), array.shape_text(), fmt::format("{}", count)});
+    arrays.add({name, name_of(array.dtype), shape_text(dump, array), fmt::format("{}", count)});
   };
   add_array("q", dump.q, non_finite.q);
   add_array("k", dump.k, non_finite.k);

@@ -159,8 +159,9 @@ void run_synth(const SynthOptions& options) {
   const nlohmann::ordered_json json = dump_json(options.out, dump);
   if (!options.json.empty()) write_text(options.json, json_text(json));
   if (options.json != "-")
-    print(fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, dump.q.shape_text(),
-                      dump.k.shape_text(), dump.v.shape_text(), options.dtype, number_text(dump.scale)));
+    print(fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, shape_text(dump, dump.q),
+                      shape_text(dump, dump.k), shape_text(dump, dump.v), options.dtype,
+                      number_text(dump.scale)));
 }
 
 }  // namespace

@@ -170,13 +170,19 @@ nlohmann::ordered_json Job::config_json() const {
   return config;
 }
 
+std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array) {
+  return {array.shape.begin() + (dump.has_batch_axis ? 0 : 1), array.shape.end()};
+}
+
+std::string shape_text(const Dump& dump, const Array& array) {
+  return fmt::format("[{}]", fmt::join(shape_in_files(dump, array), ", "));
+}
+
 nlohmann::ordered_json dump_json(const std::string& path, const Dump& dump) {
   nlohmann::ordered_json json;
   json["path"] = path;
   const auto array_json = [&](const Array& array) {
-    std::vector<std::int64_t> shape = array.shape;
-    if (!dump.has_batch_axis) shape.erase(shape.begin());
-    return nlohmann::ordered_json{{"dtype", name_of(array.dtype)}, {"shape", shape}};
+    return nlohmann::ordered_json{{"dtype", name_of(array.dtype)}, {"shape", shape_in_files(dump, array)}};
   };
   json["q"] = array_json(dump.q);
   json["k"] = array_json(dump.k);

@@ -77,6 +77,12 @@ class DumpOptions {
   ConfigOptions config_;
 };
 
+/// An array's shape as it is in the dump's files: without the batch axis where they have none.
+[[nodiscard]] std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array);
+
+/// "[3, 16384, 64]" of it.
+[[nodiscard]] std::string shape_text(const Dump& dump, const Array& array);
+
 /// Shapes, dtypes, scale and a fingerprint of the bytes of a dump, for files that say what they were made
 /// from.
 [[nodiscard]] nlohmann::ordered_json dump_json(const std::string& path, const Dump& dump);

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <sstream>
+#include <utility>
 
 #include "table.h"
 
@@ -48,6 +49,10 @@ class ProjectHelp : public CLI::Formatter {
     for (const std::string& line : wrapped(app->get_description(), kColumns)) text += line + "\n";
     return text;
   }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    return CLI::detail::find_and_replace(CLI::Formatter::make_help(app, std::move(name), mode), "\n\n\n",
+                                         "\n\n");
+  }
   std::string make_subcommand(const CLI::App* command) const override {
     const std::string paragraph = command->get_description();
     return entry(command->get_name(), paragraph.substr(0, paragraph.find(". ")));
@@ -63,7 +68,9 @@ void use_project_help(CLI::App& app) {
 
 std::string described(const std::string& help, const std::string& unit, const std::string& default_value) {
   std::string facts = unit;
-  if (!default_value.empty()) facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
+  const bool tells_default = help.find("Default: ") != std::string::npos;
+  if (!default_value.empty() && !tells_default)
+    facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
   return facts.empty() ? help : help + " [" + facts + "]";
 }
 

@@ -28,6 +28,7 @@ struct Unit {
 
 template <std::size_t Count>
 std::string in_units(double value, const std::array<Unit, Count>& units) {
+  if (value == 0) return "0";
   for (const Unit& unit : units)
     if (value >= 0.9995 * unit.size) return fmt::format("{} {}", three_digits(value / unit.size), unit.name);
   return fmt::format("{} {}", three_digits(value / units.back().size), units.back().name);

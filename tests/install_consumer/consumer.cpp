@@ -6,7 +6,8 @@
 #include "muse/muse_attention.h"
 
 int main() {
-  const muse::Matrix<double> q = muse::Matrix<double>::Random(100, 8), k = muse::Matrix<double>::Random(100, 8);
+  const muse::Matrix<double> q = muse::Matrix<double>::Random(100, 8),
+                             k = muse::Matrix<double>::Random(100, 8);
   muse::Config config;
   muse::set_option(config, "block", "16");
   muse::set_option(config, "clusters-k", "S/1");
