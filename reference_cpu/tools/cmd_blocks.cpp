@@ -15,7 +15,7 @@
 namespace muse::tools {
 namespace {
 
-constexpr Index kMostDrawn = 32;                        // blocks along an edge that the drawing shows
+constexpr Index kMostDrawn = 32;  // blocks along an edge that the drawing shows
 constexpr std::int64_t kMostTokens = std::int64_t{1} << 32;
 constexpr double kMostBlocks = 1 << 24;
 
@@ -28,7 +28,8 @@ struct BlocksOptions {
 // One character a diagonal block: '\' on the diagonal, the level's digit or letter where it is far.
 std::string drawing(Index N, const Config& config) {
   const Index B = config.block, edge = ceil_div(N, B);
-  std::vector<std::string> rows(static_cast<std::size_t>(edge), std::string(static_cast<std::size_t>(edge), '.'));
+  std::vector<std::string> rows(static_cast<std::size_t>(edge),
+                                std::string(static_cast<std::size_t>(edge), '.'));
   for (const Block& block : diagonal_blocks(N, B)) {
     const auto at = static_cast<std::size_t>(block.query_begin / B);
     rows[at][at] = '\\';
@@ -36,15 +37,17 @@ std::string drawing(Index N, const Config& config) {
   for (const Block& block : far_blocks(N, B))
     for (Index row = block.query_begin / B; row < ceil_div(block.query_end, B); ++row)
       for (Index col = block.key_begin / B; col < block.key_end / B; ++col)
-        rows[static_cast<std::size_t>(row)][static_cast<std::size_t>(col)] = static_cast<char>('0' + block.level);
+        rows[static_cast<std::size_t>(row)][static_cast<std::size_t>(col)] =
+            static_cast<char>('0' + block.level);
   std::string text;
   for (const std::string& row : rows) {
     text += "  ";
     for (const char cell : row) text.append(1, cell).append(" ");
     text.back() = '\n';
   }
-  return text + fmt::format("  rows: queries, columns: keys, {} tokens a cell; \\ exact and causal, digits: level\n\n",
-                            B);
+  return text +
+         fmt::format(
+             "  rows: queries, columns: keys, {} tokens a cell; \\ exact and causal, digits: level\n\n", B);
 }
 
 struct Coverage {
@@ -63,29 +66,39 @@ Coverage coverage_of(const std::vector<LevelPlan>& levels, Index N, const Config
 std::string to_text(const std::vector<LevelPlan>& levels, const BlocksOptions& options, const Config& config,
                     const Coverage& coverage, double exact_operations, bool colors) {
   const auto left = Table::Align::left;
-  std::string text = fmt::format("{} tokens, mode {}, B = {}\n\n", options.tokens, name_of(config.mode), config.block);
+  std::string text =
+      fmt::format("{} tokens, mode {}, B = {}\n\n", options.tokens, name_of(config.mode), config.block);
   if (config.mode != Mode::acausal && ceil_div(options.tokens, config.block) <= kMostDrawn)
     text += drawing(options.tokens, config);
-  Table table({{"level", left}, {"S"}, {"blocks"}, {"queries"}, {"pairs"}, {"Cq"}, {"Ck"}, {"r"}, {"operations"},
+  Table table({{"level", left},
+               {"S"},
+               {"blocks"},
+               {"queries"},
+               {"pairs"},
+               {"Cq"},
+               {"Ck"},
+               {"r"},
+               {"operations"},
                {"of exact"}});
   for (const LevelPlan& level : levels) {
     const bool far = level.level >= 0;
     const auto count = [&](Index value) { return far ? fmt::format("{}", value) : std::string("-"); };
     table.add({far ? fmt::format("{}", level.level) : "diagonal", fmt::format("{}", level.size),
-               fmt::format("{}", level.blocks), fmt::format("{}", level.queries), fmt::format("{:.0f}", level.pairs),
-               count(level.clusters_q), count(level.clusters_k), count(level.retrieve),
-               operations_text(level.operations.total()),
+               fmt::format("{}", level.blocks), fmt::format("{}", level.queries),
+               fmt::format("{:.0f}", level.pairs), count(level.clusters_q), count(level.clusters_k),
+               count(level.retrieve), operations_text(level.operations.total()),
                ratio_text(level.operations.total() / exact_operations)});
   }
   const OperationCounts sum = planned_operations(levels);
-  table.add({"all", "", "", "", fmt::format("{:.0f}", coverage.covered), "", "", "", operations_text(sum.total()),
-             ratio_text(sum.total() / exact_operations)});
+  table.add({"all", "", "", "", fmt::format("{:.0f}", coverage.covered), "", "", "",
+             operations_text(sum.total()), ratio_text(sum.total() / exact_operations)});
   text += table.text(colors);
-  text += fmt::format("pairs covered: {:.0f}, {} {} = {:.0f}: {}\n", coverage.covered,
-                      config.mode == Mode::acausal ? "N N" : "N(N+1)/2", coverage.whole() ? "equal to" : "but",
+  text += fmt::format("pairs covered: {:.0f} {} {} = {:.0f}: {}\n", coverage.covered,
+                      coverage.whole() ? "=" : "≠", config.mode == Mode::acausal ? "N N" : "N(N+1)/2",
                       coverage.wanted, coverage.whole() ? "each pair once" : "NOT COVERED");
   text += fmt::format(
-      "operations of a head of dim {} and values of dim {}: clustering {}, summaries {}, far field {}, retrieval {}, "
+      "operations of a head of dim {} and values of dim {}: clustering {}, summaries {}, far field {}, "
+      "retrieval {}, "
       "local {}; exact attention {}\n",
       options.dim, options.dim_v, operations_text(sum.clustering), operations_text(sum.summaries),
       operations_text(sum.far_field), operations_text(sum.retrieval), operations_text(sum.local),
@@ -128,7 +141,8 @@ nlohmann::ordered_json to_json(const std::vector<LevelPlan>& levels, const Block
 void run_blocks(BlocksOptions options) {
   if (options.dim_v == 0) options.dim_v = options.dim;
   const Config config = options.config.resolve({}).common;
-  if (config.mode != Mode::acausal && static_cast<double>(options.tokens) / static_cast<double>(config.block) > kMostBlocks)
+  if (config.mode != Mode::acausal &&
+      static_cast<double>(options.tokens) / static_cast<double>(config.block) > kMostBlocks)
     throw UsageError(fmt::format("--block: expected at least {} for {} tokens, found {}",
                                  std::ceil(static_cast<double>(options.tokens) / kMostBlocks), options.tokens,
                                  config.block));
@@ -146,12 +160,14 @@ void run_blocks(BlocksOptions options) {
 
 void add_blocks_command(CLI::App& app) {
   const auto options = std::make_shared<BlocksOptions>();
-  CLI::App* command = add_command(
-      app, "blocks",
-      "Print how causal attention is decomposed. Shows the diagonal blocks, which are exact, and the far blocks of each "
-      "level, with the pairs that they cover, their numbers of clusters, and the operations to be expected; checks that "
-      "each pair is covered once. Draws the matrix when it has at most 32 diagonal blocks.",
-      "muse blocks --tokens 16384 --block 1024 --clusters S/16:32:512 --retrieve 8");
+  CLI::App* command =
+      add_command(app, "blocks",
+                  "Print how causal attention is decomposed. Shows the diagonal blocks, which are exact, and "
+                  "the far blocks of each "
+                  "level, with the pairs that they cover, their numbers of clusters, and the operations to "
+                  "be expected; checks that "
+                  "each pair is covered once. Draws the matrix when it has at most 32 diagonal blocks.",
+                  "muse blocks --tokens 16384 --block 1024 --clusters S/16:32:512 --retrieve 8");
   command->add_option("--tokens", options->tokens, described("queries, and as many keys", "tokens", ""))
       ->type_name("INT")
       ->required()

@@ -41,9 +41,9 @@ struct Summary {
 };
 
 struct Comparison {
-  std::vector<MethodSpec> methods;
-  std::vector<Row> rows;           // by batch, head, method
-  std::vector<Summary> summaries;  // by method
+  std::vector<MethodSpec> methods = {};
+  std::vector<Row> rows = {};           // by batch, head, method
+  std::vector<Summary> summaries = {};  // by method
   double exact_seconds = 0, exact_operations = 0;
 };
 
@@ -97,8 +97,9 @@ Comparison compare(const Job& job, const std::vector<MethodSpec>& methods) {
   double expected = 0;
   for (const Index head : job.heads) {
     const auto add = [&](const MethodSpec& spec) {
-      expected += static_cast<double>(job.dump.batch()) *
-                  expected_operations(spec, head, job.queries(), job.keys(), job.dump.dim(), job.dump.dim_v());
+      expected +=
+          static_cast<double>(job.dump.batch()) *
+          expected_operations(spec, head, job.queries(), job.keys(), job.dump.dim(), job.dump.dim_v());
     };
     add(truth.spec());
     for (const MethodSpec& method : methods)
@@ -170,8 +171,8 @@ nlohmann::ordered_json to_json(const Comparison& comparison, const Job& job) {
 std::string to_csv(const Comparison& comparison) {
   std::string text = "method,batch,head,rel_sq_err,max_abs_err,lse_bias,non_finite,seconds,operations\n";
   for (const Row& row : comparison.rows)
-    text += fmt::format("{},{},{},{},{},{},{},{},{}\n", csv_field(comparison.methods[row.method].word), row.batch,
-                        row.head, row.error.rel_sq_err, row.error.max_abs_err, row.error.lse_bias,
+    text += fmt::format("{},{},{},{},{},{},{},{},{}\n", csv_field(comparison.methods[row.method].word),
+                        row.batch, row.head, row.error.rel_sq_err, row.error.max_abs_err, row.error.lse_bias,
                         row.error.non_finite, row.seconds, row.operations);
   return text;
 }
@@ -185,20 +186,21 @@ std::string finite_warning(const Comparison& comparison, const Job& job, bool co
   std::string text;
   for (const Row& row : comparison.rows)
     if (row.error.non_finite > 0)
-      text += alarm(fmt::format("NOT FINITE: {}, {}: the output or log-sum-exp of {} queries is NaN or infinite",
-                                comparison.methods[row.method].word, row_name(job, row.batch, row.head),
-                                row.error.non_finite),
-                    colors) +
-              "\n";
+      text +=
+          alarm(fmt::format("NOT FINITE: {}, {}: the output or log-sum-exp of {} queries is NaN or infinite",
+                            comparison.methods[row.method].word, row_name(job, row.batch, row.head),
+                            row.error.non_finite),
+                colors) +
+          "\n";
   return text;
 }
 
 std::string to_table(const Comparison& comparison, const Job& job, bool colors) {
   const auto left = Table::Align::left;
-  std::string text = fmt::format(
-      "{}: {} tokens, {} heads, mode {}, errors against exact attention in {}\n\n", job.path, job.queries(),
-      job.heads.size() * static_cast<std::size_t>(job.dump.batch()), name_of(job.configs.common.mode),
-      job.precision == Precision::single ? "float" : "double");
+  std::string text =
+      fmt::format("{}: {} tokens, {} heads, mode {}, errors against exact attention in {}\n\n", job.path,
+                  job.queries(), job.heads.size() * static_cast<std::size_t>(job.dump.batch()),
+                  name_of(job.configs.common.mode), job.precision == Precision::single ? "float" : "double");
   Table table({{"head", left},
                {"", left},
                {"method", left},
@@ -210,7 +212,8 @@ std::string to_table(const Comparison& comparison, const Job& job, bool colors) 
   for (const Row& row : comparison.rows) {
     if (row.method == 0 && &row != &comparison.rows.front()) table.add_gap();
     const bool first = row.method == 0;
-    const bool named = static_cast<std::size_t>(row.head) < job.dump.head_names.size() || job.dump.has_batch_axis;
+    const bool named =
+        static_cast<std::size_t>(row.head) < job.dump.head_names.size() || job.dump.has_batch_axis;
     table.add({first ? fmt::format("{}", row.head) : "",
                first && named ? row_name(job, row.batch, row.head) : "", comparison.methods[row.method].word,
                number_text(row.error.rel_sq_err), number_text(row.error.max_abs_err),
@@ -277,17 +280,22 @@ void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
   CLI::App* command = add_command(
       app, "compare",
-      "Compare methods with exact attention. Prints the error of each method on each head (relative squared error "
-      "‖ô-o‖²/‖o‖², largest absolute error, mean error of the log-sum-exp), its operations and its time, clustering "
+      "Compare methods with exact attention. Prints the error of each method on each head (relative squared "
+      "error "
+      "‖ô-o‖²/‖o‖², largest absolute error, mean error of the log-sum-exp), its operations and its time, "
+      "clustering "
       "included. Exact attention of the same mode and number type is the reference, listed or not.",
-      "muse compare DUMP --clusters S/16:32:512 --methods exact,local,muse,muse:retrieve=8 --png compare.png");
+      "muse compare DUMP --clusters S/16:32:512 --methods exact,local,muse,muse:retrieve=8 --png "
+      "compare.png");
   options->dump.add_to(*command);
   command
-      ->add_option("--methods", options->methods,
-                   described(std::string("methods, with a comma between them: ") + kMethodHelp, "", options->methods))
+      ->add_option(
+          "--methods", options->methods,
+          described(std::string("methods, with a comma between them: ") + kMethodHelp, "", options->methods))
       ->type_name("METHOD[,METHOD…]");
   add_json_option(*command, options->json);
-  command->add_option("--csv", options->csv, "write the rows as CSV to FILE, or to standard output alone for -")
+  command
+      ->add_option("--csv", options->csv, "write the rows as CSV to FILE, or to standard output alone for -")
       ->type_name("FILE|-");
   command->add_option("--png", options->png, "draw errors along the tokens, and error against operations")
       ->type_name("FILE");

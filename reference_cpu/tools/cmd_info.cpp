@@ -89,7 +89,8 @@ struct NonFiniteCounts {
 
 std::string measured_text(const Dump& dump, bool causal) {
   return fmt::format(
-      "entropy and far mass: exact softmax in double, mean over {} evenly spaced queries; far mass is the share on keys "
+      "entropy and far mass: exact softmax in double, mean over {} evenly spaced queries; far mass is the "
+      "share on keys "
       "more than {} tokens {}",
       std::min<Index>(dump.tokens_q(), kSampledQueries), kFar, causal ? "back" : "away");
 }
@@ -130,7 +131,7 @@ std::string to_text(const std::string& path, const Dump& dump, const NonFiniteCo
   std::string text = bold(path, colors) + "\n";
   Table arrays({{"", left}, {"dtype", left}, {"shape", left}, {"NaN or infinite"}});
   const auto add_array = [&](const char* name, const Array& array, Index count) {
-    arrays.add({name, name_of(array.dtype), array.shape_text(), fmt::format("{}", count)});
+    arrays.add({name, name_of(array.dtype), shape_text(dump, array), fmt::format("{}", count)});
   };
   add_array("q", dump.q, non_finite.q);
   add_array("k", dump.k, non_finite.k);
@@ -142,8 +143,7 @@ std::string to_text(const std::string& path, const Dump& dump, const NonFiniteCo
     text += fmt::format("groups   {} query heads share a key head\n", dump.heads_q() / dump.heads_kv());
   if (!dump.tokens.empty()) text += fmt::format("tokens   {} with their text\n", dump.tokens.size());
   if (!dump.source.empty()) text += fmt::format("source   {}\n", dump.source);
-  if (non_finite.total() > 0)
-    text += alarm("NOT FINITE: other commands refuse this dump", colors) + "\n";
+  if (non_finite.total() > 0) text += alarm("NOT FINITE: other commands refuse this dump", colors) + "\n";
 
   Table table({{"head", left},
                {"name", left},
@@ -155,11 +155,12 @@ std::string to_text(const std::string& path, const Dump& dump, const NonFiniteCo
                {"far mass"}});
   for (const HeadInfo& head : heads) {
     const auto index = static_cast<std::size_t>(head.head);
-    table.add({dump.has_batch_axis ? fmt::format("{}.{}", head.batch, head.head) : fmt::format("{}", head.head),
-               index < dump.head_names.size() ? dump.head_names[index] : "", fmt::format("{}", head.kv_head),
-               number_text(head.q_norm), number_text(head.k_norm), number_text(head.v_norm),
-               std::isnan(head.entropy) ? "NaN" : fmt::format("{:.2f} bits", head.entropy),
-               percent_text(head.far_mass)});
+    table.add(
+        {dump.has_batch_axis ? fmt::format("{}.{}", head.batch, head.head) : fmt::format("{}", head.head),
+         index < dump.head_names.size() ? dump.head_names[index] : "", fmt::format("{}", head.kv_head),
+         number_text(head.q_norm), number_text(head.k_norm), number_text(head.v_norm),
+         std::isnan(head.entropy) ? "NaN" : fmt::format("{:.2f} bits", head.entropy),
+         percent_text(head.far_mass)});
   }
   return text + "\n" + table.text(colors) + measured_text(dump, causal) + "\n";
 }
@@ -167,9 +168,8 @@ std::string to_text(const std::string& path, const Dump& dump, const NonFiniteCo
 void run_info(const InfoOptions& options) {
   use_threads(options.threads);
   const Dump dump = read_dump(options.path, NonFinite::keep);
-  const NonFiniteCounts non_finite{.q = count_non_finite(dump.q),
-                                   .k = count_non_finite(dump.k),
-                                   .v = count_non_finite(dump.v)};
+  const NonFiniteCounts non_finite{
+      .q = count_non_finite(dump.q), .k = count_non_finite(dump.k), .v = count_non_finite(dump.v)};
   // A dump that says nothing is looked at causally, if it can be.
   const bool causal = dump.causal.value_or(true) && dump.tokens_q() == dump.tokens_k();
   std::vector<HeadInfo> heads;
@@ -177,8 +177,9 @@ void run_info(const InfoOptions& options) {
     ProgressBar bar(static_cast<double>(dump.batch() * dump.heads_q()));
     for (Index batch = 0; batch < dump.batch(); ++batch) {
       for (Index head = 0; head < dump.heads_q(); ++head) {
-        Progress& progress = bar.start(fmt::format("head {}", head), 1,
-                                       static_cast<double>(std::min<Index>(dump.tokens_q(), kSampledQueries)));
+        Progress& progress =
+            bar.start(fmt::format("head {}", head), 1,
+                      static_cast<double>(std::min<Index>(dump.tokens_q(), kSampledQueries)));
         heads.push_back(look_at_head(dump, batch, head, causal, progress));
       }
     }
@@ -193,12 +194,12 @@ void run_info(const InfoOptions& options) {
 
 void add_info_command(CLI::App& app) {
   const auto options = std::make_shared<InfoOptions>();
-  CLI::App* command =
-      add_command(app, "info",
-                  "Describe a dump. Prints shapes, number types, scale, whether all is finite, and for each head the "
-                  "norms of its queries, keys and values, the entropy of its attention, and the share of its mass on "
-                  "far tokens. NaN and infinities are counted here; the other commands refuse them.",
-                  "muse info DUMP --json -");
+  CLI::App* command = add_command(
+      app, "info",
+      "Describe a dump. Prints shapes, number types, scale, whether all is finite, and for each head the "
+      "norms of its queries, keys and values, the entropy of its attention, and the share of its mass on "
+      "far tokens. NaN and infinities are counted here; the other commands refuse them.",
+      "muse info DUMP --json -");
   command
       ->add_option("DUMP", options->path,
                    "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")

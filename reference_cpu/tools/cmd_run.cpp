@@ -126,10 +126,12 @@ std::string to_table(const Job& job, const std::vector<HeadCost>& costs) {
   const auto left = Table::Align::left;
   Table table({{"head", left}, {"stage", left}, {"seconds"}, {"operations"}});
   for (const HeadCost& cost : costs) {
-    table.add({job.dump.has_batch_axis ? fmt::format("{}.{}", cost.batch, cost.head) : fmt::format("{}", cost.head),
-               "all", seconds_text(cost.seconds), operations_text(cost.operations)});
+    table.add(
+        {job.dump.has_batch_axis ? fmt::format("{}.{}", cost.batch, cost.head) : fmt::format("{}", cost.head),
+         "all", seconds_text(cost.seconds), operations_text(cost.operations)});
     for (const StageCost& stage : cost.stages)
-      table.add({"", "  " + stage.stage, stage.stage.find('.') == std::string::npos ? seconds_text(stage.seconds) : "",
+      table.add({"", "  " + stage.stage,
+                 stage.stage.find('.') == std::string::npos ? seconds_text(stage.seconds) : "",
                  operations_text(stage.operations)});
   }
   return table.text(wants_colors(stdout));
@@ -163,9 +165,10 @@ void run_method(const RunOptions& options, const Job& job, const MethodSpec& spe
   if (!options.json.empty()) write_text(options.json, json);
   if (options.json != "-") print(to_table(job, costs) + fmt::format("written to {}\n", options.out));
   if (outputs.non_finite > 0)
-    fmt::print(stderr, "{}\n",
-               alarm(fmt::format("muse: NOT FINITE: outputs of {} queries are NaN or infinite", outputs.non_finite),
-                     wants_colors(stderr)));
+    fmt::print(
+        stderr, "{}\n",
+        alarm(fmt::format("muse: NOT FINITE: outputs of {} queries are NaN or infinite", outputs.non_finite),
+              wants_colors(stderr)));
 }
 
 void run_run(const RunOptions& options) {
@@ -182,16 +185,17 @@ void run_run(const RunOptions& options) {
 
 void add_run_command(CLI::App& app) {
   const auto options = std::make_shared<RunOptions>();
-  CLI::App* command = add_command(
-      app, "run",
-      "Run one method on a dump and write its results. The folder gets o.npy [heads, tokens, dim], lse.npy [heads, "
-      "tokens] (natural logarithm), for muse also labels_q.npy and labels_k.npy, int32 [heads, levels, tokens] with -1 "
-      "where a token takes no part, and run.json with the parameters, the seconds and operations of each stage, "
-      "versions, and the dump's identity. A batch axis stays in front.",
-      "muse run DUMP --method muse --clusters 64 --retrieve 4 --out results");
+  CLI::App* command = add_command(app, "run",
+                                  "Run one method on a dump and write its results. The folder gets o.npy "
+                                  "[heads, tokens, dim], lse.npy [heads, "
+                                  "tokens] (natural logarithm), for muse also labels_q.npy and labels_k.npy, "
+                                  "int32 [heads, levels, tokens] with -1 "
+                                  "where a token takes no part, and run.json with the parameters, the "
+                                  "seconds and operations of each stage, "
+                                  "versions, and the dump's identity. A batch axis stays in front.",
+                                  "muse run DUMP --method muse --clusters 64 --retrieve 4 --out results");
   options->dump.add_to(*command);
-  command
-      ->add_option("--method", options->method, described(kMethodHelp, "", options->method))
+  command->add_option("--method", options->method, described(kMethodHelp, "", options->method))
       ->type_name(kMethodType);
   command->add_option("--out", options->out, "folder for the results; it is made if need be")
       ->type_name("DIR")

@@ -25,7 +25,8 @@ constexpr std::uint64_t kRunLength = 8;  // tokens that stay in one cluster, on 
 
 struct SynthOptions {
   std::string out, kind = "clustered", dtype = "float16", json;
-  std::int64_t tokens = 4096, tokens_k = 0, heads = 4, heads_kv = 0, batch = 1, dim = 64, dim_v = 0, clusters = 64;
+  std::int64_t tokens = 4096, tokens_k = 0, heads = 4, heads_kv = 0, batch = 1, dim = 64, dim_v = 0,
+               clusters = 64;
   std::uint64_t seed = 1;
   double scale = 0;
 };
@@ -48,7 +49,8 @@ Rows clustered_rows(Index rows, Index dim, const Rows& centres, Random& random) 
     if (n == 0 || random.below(kRunLength) == 0) centre = random.below(count);
     for (Index d = 0; d < dim; ++d)
       x[static_cast<std::size_t>(n * dim + d)] =
-          centres[static_cast<std::size_t>(static_cast<Index>(centre) * dim + d)] + kNoise * random.gaussian();
+          centres[static_cast<std::size_t>(static_cast<Index>(centre) * dim + d)] +
+          kNoise * random.gaussian();
   }
   return x;
 }
@@ -86,8 +88,9 @@ void append_group(Tensors& tensors, const SynthOptions& o, double scale, Random&
   for (Index head = 0; head < queries; ++head) q.push_back(gaussian_rows(o.tokens, o.dim, random));
   Rows k = gaussian_rows(o.tokens_k, o.dim, random), v = gaussian_rows(o.tokens_k, o.dim_v, random);
   if (o.kind == "sinks") {
-    // All queries share a direction g, and the first keys point along it so far that s q·k is log2 N on average:
-    // more than log N, what it takes to outweigh all others. Their values are small, as those of real sinks are.
+    // All queries share a direction g, and the first keys point along it so far that s q·k is log2 N on
+    // average: more than log N, what it takes to outweigh all others. Their values are small, as those of
+    // real sinks are.
     const Rows g = gaussian_rows(1, o.dim, random);
     double g_sq = 0;
     for (const double value : g) g_sq += value * value;
@@ -113,12 +116,13 @@ SynthOptions with_defaults(SynthOptions o) {
   if (o.heads_kv == 0) o.heads_kv = o.heads;
   if (o.dim_v == 0) o.dim_v = o.dim;
   if (o.heads % o.heads_kv != 0)
-    throw UsageError(fmt::format("--heads-kv: expected a divisor of the {} query heads, found {}", o.heads, o.heads_kv));
+    throw UsageError(
+        fmt::format("--heads-kv: expected a divisor of the {} query heads, found {}", o.heads, o.heads_kv));
   for (const auto& [tensor, heads, tokens, dim] :
        {std::tuple{"q", o.heads, o.tokens, o.dim}, std::tuple{"k", o.heads_kv, o.tokens_k, o.dim},
         std::tuple{"v", o.heads_kv, o.tokens_k, o.dim_v}}) {
-    const double elements = static_cast<double>(o.batch) * static_cast<double>(heads) * static_cast<double>(tokens) *
-                            static_cast<double>(dim);
+    const double elements = static_cast<double>(o.batch) * static_cast<double>(heads) *
+                            static_cast<double>(tokens) * static_cast<double>(dim);
     if (elements > kMostElements)
       throw UsageError(fmt::format("{} would have {:.3g} numbers; expected at most {:.3g}", tensor, elements,
                                    kMostElements));
@@ -155,20 +159,24 @@ void run_synth(const SynthOptions& options) {
   const nlohmann::ordered_json json = dump_json(options.out, dump);
   if (!options.json.empty()) write_text(options.json, json_text(json));
   if (options.json != "-")
-    print(fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, dump.q.shape_text(), dump.k.shape_text(),
-                      dump.v.shape_text(), options.dtype, number_text(dump.scale)));
+    print(fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, shape_text(dump, dump.q),
+                      shape_text(dump, dump.k), shape_text(dump, dump.v), options.dtype,
+                      number_text(dump.scale)));
 }
 
 }  // namespace
 
 void add_synth_command(CLI::App& app) {
   const auto o = std::make_shared<SynthOptions>();
-  CLI::App* command = add_command(
-      app, "synth",
-      "Write a synthetic dump. The same options give the same bytes on every machine. Kinds: 'clustered', queries and "
-      "keys around common centres, a few successive tokens around the same; 'gaussian', no structure at all; 'sinks', "
-      "Gaussian but for the first 4 tokens, which attract a large share of every query's mass and carry small values.",
-      "muse synth DUMP --kind clustered --tokens 8192 --heads 8 --heads-kv 2 --seed 7");
+  CLI::App* command =
+      add_command(app, "synth",
+                  "Write a synthetic dump. The same options give the same bytes on every machine. Kinds: "
+                  "'clustered', queries and "
+                  "keys around common centres, a few successive tokens around the same; 'gaussian', no "
+                  "structure at all; 'sinks', "
+                  "Gaussian but for the first 4 tokens, which attract a large share of every query's mass "
+                  "and carry small values.",
+                  "muse synth DUMP --kind clustered --tokens 8192 --heads 8 --heads-kv 2 --seed 7");
   command->add_option("OUT", o->out, "folder to write; it is made if need be")->required()->type_name("");
   command->add_option("--kind", o->kind, described("how tokens are distributed", "", o->kind))
       ->type_name("clustered|gaussian|sinks")
@@ -180,10 +188,11 @@ void add_synth_command(CLI::App& app) {
         ->check(unnamed(CLI::Range(std::int64_t{1}, kLargestExtent)));
   };
   add_size("tokens", o->tokens, "queries, and keys unless --tokens-k says else", "tokens", "4096");
-  add_size("tokens-k", o->tokens_k, "keys; the dump is acausal if they are not as many as the queries", "tokens",
-           "as queries");
+  add_size("tokens-k", o->tokens_k, "keys; the dump is acausal if they are not as many as the queries",
+           "tokens", "as queries");
   add_size("heads", o->heads, "query heads", "heads", "4");
-  add_size("heads-kv", o->heads_kv, "key and value heads, a divisor of the query heads", "heads", "as query heads");
+  add_size("heads-kv", o->heads_kv, "key and value heads, a divisor of the query heads", "heads",
+           "as query heads");
   add_size("batch", o->batch, "sequences; more than one gives the arrays a batch axis", "sequences", "1");
   add_size("dim", o->dim, "extent of queries and keys", "numbers", "64");
   add_size("dim-v", o->dim_v, "extent of values", "numbers", "as dim");

@@ -12,10 +12,11 @@ namespace muse::tools {
 
 /// One method in the picture.
 struct PicturedMethod {
-  MethodSpec spec;
-  double relative_operations = 0;           ///< operations over those of exact attention
-  double mean_rel_sq_err = 0;               ///< over heads
-  std::vector<std::vector<double>> errors;  ///< [heads, bins] mean relative squared error of the bin's queries
+  MethodSpec spec = {};
+  double relative_operations = 0;  ///< operations over those of exact attention
+  double mean_rel_sq_err = 0;      ///< over heads
+  std::vector<std::vector<double>> errors =
+      {};  ///< [heads, bins] mean relative squared error of the bin's queries
 };
 
 /// Bins that the errors of N queries are averaged in.

@@ -42,7 +42,8 @@ std::vector<Index> parse_heads(const std::string& text, Index heads) {
 std::uint64_t fingerprint(const Dump& dump) {
   std::uint64_t hash = 0xcbf29ce484222325ULL;
   for (const Array* array : {&dump.q, &dump.k, &dump.v})
-    for (const std::byte byte : array->bytes) hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3ULL;
+    for (const std::byte byte : array->bytes)
+      hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001b3ULL;
   return hash;
 }
 
@@ -85,18 +86,17 @@ void set_for_all(ConfigSet& configs, const std::string& name, const std::string&
 
 void DumpOptions::add_to(CLI::App& command, bool with_heads) {
   command
-      .add_option("DUMP", path_, "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")
+      .add_option("DUMP", path_,
+                  "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")
       ->required()
       ->type_name("");
   config_.add_to(command);
   const std::string group = "What to run on";
   if (with_heads)
-    command
-        .add_option("--heads", heads_, described("query heads, 0-based, such as 0,2", "indices", "all"))
+    command.add_option("--heads", heads_, described("query heads, 0-based, such as 0,2", "indices", "all"))
         ->type_name("INT[,INT…]")
         ->group(group);
-  command
-      .add_option("--tokens", tokens_, described("only the first so many tokens", "tokens", "all"))
+  command.add_option("--tokens", tokens_, described("only the first so many tokens", "tokens", "all"))
       ->type_name("INT")
       ->check(unnamed(CLI::PositiveNumber))
       ->group(group);
@@ -107,22 +107,36 @@ void DumpOptions::add_to(CLI::App& command, bool with_heads) {
       ->check(unnamed(CLI::Range(std::int64_t{1}, kMostThreads)))
       ->group(group);
   command
-      .add_option("--dtype", dtype_, described("numbers to compute in; double is for checking float", "", "float"))
+      .add_option("--dtype", dtype_,
+                  described("numbers to compute in; double is for checking float", "", "float"))
       ->type_name("float|double")
       ->check(unnamed(CLI::IsMember({"float", "double"})))
       ->group(group);
 }
 
 Job DumpOptions::load() const {
+  return load_with(nullptr);
+}
+
+Job DumpOptions::load(const std::vector<Index>& heads) const {
+  return load_with(&heads);
+}
+
+Job DumpOptions::load_with(const std::vector<Index>* heads) const {
   use_threads(threads_);
   Job job;
   job.path = path_;
   job.dump = read_dump(path_);
   job.precision = dtype_ == "double" ? Precision::twofold : Precision::single;
-  job.heads = parse_heads(heads_, job.dump.heads_q());
+  job.heads = heads != nullptr ? *heads : parse_heads(heads_, job.dump.heads_q());
+  for (const Index head : job.heads)
+    if (head < 0 || head >= job.dump.heads_q())
+      throw UsageError(
+          fmt::format("--head: expected an index from 0 to {}, found {}", job.dump.heads_q() - 1, head));
   const Index longest = std::max(job.dump.tokens_q(), job.dump.tokens_k());
   if (tokens_ > longest)
-    throw UsageError(fmt::format("--tokens: expected at most the {} tokens of {}, found {}", longest, path_, tokens_));
+    throw UsageError(
+        fmt::format("--tokens: expected at most the {} tokens of {}, found {}", longest, path_, tokens_));
   job.tokens = tokens_;
   Config defaults;
   if (job.dump.causal && !*job.dump.causal) defaults.mode = Mode::acausal;
@@ -131,7 +145,8 @@ Job DumpOptions::load() const {
   if (!job.configs.heads.empty() && job.configs.heads.rbegin()->first >= job.dump.heads_q())
     fmt::print(stderr, "muse: {}: has parameters for head {}, but {} ends with head {}\n", config_.file(),
                job.configs.heads.rbegin()->first, path_, job.dump.heads_q() - 1);
-  for (const Index head : job.heads) require_fitting_mode(job.configs.for_head(head), job.queries(), job.keys());
+  for (const Index head : job.heads)
+    require_fitting_mode(job.configs.for_head(head), job.queries(), job.keys());
   return job;
 }
 
@@ -155,13 +170,19 @@ nlohmann::ordered_json Job::config_json() const {
   return config;
 }
 
+std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array) {
+  return {array.shape.begin() + (dump.has_batch_axis ? 0 : 1), array.shape.end()};
+}
+
+std::string shape_text(const Dump& dump, const Array& array) {
+  return fmt::format("[{}]", fmt::join(shape_in_files(dump, array), ", "));
+}
+
 nlohmann::ordered_json dump_json(const std::string& path, const Dump& dump) {
   nlohmann::ordered_json json;
   json["path"] = path;
   const auto array_json = [&](const Array& array) {
-    std::vector<std::int64_t> shape = array.shape;
-    if (!dump.has_batch_axis) shape.erase(shape.begin());
-    return nlohmann::ordered_json{{"dtype", name_of(array.dtype)}, {"shape", shape}};
+    return nlohmann::ordered_json{{"dtype", name_of(array.dtype)}, {"shape", shape_in_files(dump, array)}};
   };
   json["q"] = array_json(dump.q);
   json["k"] = array_json(dump.k);
@@ -176,7 +197,8 @@ nlohmann::ordered_json dump_json(const std::string& path, const Dump& dump) {
 
 void require_fitting_mode(const Config& config, Index Nq, Index Nk) {
   MUSE_REQUIRE(config.mode == Mode::acausal || Nq == Nk, "mode ", name_of(config.mode),
-               " needs as many queries as keys, found ", Nq, " queries and ", Nk, " keys; use --mode acausal");
+               " needs as many queries as keys, found ", Nq, " queries and ", Nk,
+               " keys; use --mode acausal");
 }
 
 void use_threads(std::int64_t threads) {

@@ -18,7 +18,8 @@ namespace muse::tools {
 class ConfigOptions {
  public:
   void add_to(CLI::App& command);
-  /// Defaults, then the config file, then what was typed, which also wins over the file's values for single heads.
+  /// Defaults, then the config file, then what was typed, which also wins over the file's values for single
+  /// heads.
   [[nodiscard]] ConfigSet resolve(const Config& defaults) const;
 
   [[nodiscard]] const std::string& file() const { return file_; }
@@ -65,14 +66,25 @@ class DumpOptions {
   void add_to(CLI::App& command, bool with_heads = true);
   /// Reads the dump and the config file and fits all together. UsageError, FileError or MisfitError.
   [[nodiscard]] Job load() const;
+  /// The same for these heads, whatever --heads says.
+  [[nodiscard]] Job load(const std::vector<Index>& heads) const;
 
  private:
+  [[nodiscard]] Job load_with(const std::vector<Index>* heads) const;
+
   std::string path_, heads_ = "all", dtype_ = "float";
   std::int64_t tokens_ = 0, threads_ = 0;
   ConfigOptions config_;
 };
 
-/// Shapes, dtypes, scale and a fingerprint of the bytes of a dump, for files that say what they were made from.
+/// An array's shape as it is in the dump's files: without the batch axis where they have none.
+[[nodiscard]] std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array);
+
+/// "[3, 16384, 64]" of it.
+[[nodiscard]] std::string shape_text(const Dump& dump, const Array& array);
+
+/// Shapes, dtypes, scale and a fingerprint of the bytes of a dump, for files that say what they were made
+/// from.
 [[nodiscard]] nlohmann::ordered_json dump_json(const std::string& path, const Dump& dump);
 
 /// Refuses a causal mode for a head with another number of keys than queries.

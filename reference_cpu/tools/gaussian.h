@@ -6,8 +6,9 @@
 
 namespace muse::tools {
 
-/// Numbers that follow from a seed alone: 64-bit Mersenne Twister, whose output the C++ standard fixes, and integer
-/// arithmetic where the standard's distributions and the C library's functions differ between machines.
+/// Numbers that follow from a seed alone: 64-bit Mersenne Twister, whose output the C++ standard fixes, and
+/// integer arithmetic where the standard's distributions and the C library's functions differ between
+/// machines.
 class Random {
  public:
   explicit Random(std::uint64_t seed) : bits_(seed) {}

@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <sstream>
+#include <utility>
 
 #include "table.h"
 
@@ -37,7 +38,8 @@ std::string entry(const std::string& name, const std::string& description) {
 class ProjectHelp : public CLI::Formatter {
  public:
   std::string make_option(const CLI::Option* option, bool is_positional) const override {
-    return entry(make_option_name(option, is_positional) + make_option_opts(option), option->get_description());
+    return entry(make_option_name(option, is_positional) + make_option_opts(option),
+                 option->get_description());
   }
   std::string make_option_opts(const CLI::Option* option) const override {
     return option->get_type_size() == 0 ? "" : " " + option->get_type_name();
@@ -46,6 +48,10 @@ class ProjectHelp : public CLI::Formatter {
     std::string text;
     for (const std::string& line : wrapped(app->get_description(), kColumns)) text += line + "\n";
     return text;
+  }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    return CLI::detail::find_and_replace(CLI::Formatter::make_help(app, std::move(name), mode), "\n\n\n",
+                                         "\n\n");
   }
   std::string make_subcommand(const CLI::App* command) const override {
     const std::string paragraph = command->get_description();
@@ -62,7 +68,9 @@ void use_project_help(CLI::App& app) {
 
 std::string described(const std::string& help, const std::string& unit, const std::string& default_value) {
   std::string facts = unit;
-  if (!default_value.empty()) facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
+  const bool tells_default = help.find("Default: ") != std::string::npos;
+  if (!default_value.empty() && !tells_default)
+    facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
   return facts.empty() ? help : help + " [" + facts + "]";
 }
 
@@ -79,8 +87,7 @@ CLI::App* add_command(CLI::App& app, const std::string& name, const std::string&
 }
 
 CLI::Option* add_json_option(CLI::App& command, std::string& destination) {
-  return command
-      .add_option("--json", destination, "write JSON to FILE, or to standard output alone for -")
+  return command.add_option("--json", destination, "write JSON to FILE, or to standard output alone for -")
       ->type_name("FILE|-");
 }
 

@@ -9,7 +9,8 @@ namespace muse::tools {
 /// Gives `app`, and the sub-commands added to it later, the project's help.
 void use_project_help(CLI::App& app);
 
-/// The text beside an option: "HELP [UNIT; default DEFAULT]"; an empty unit or default is left out.
+/// The text beside an option: "HELP [UNIT; default DEFAULT]"; an empty unit or default is left
+/// out, and so is a default that HELP itself tells.
 [[nodiscard]] std::string described(const std::string& help, const std::string& unit,
                                     const std::string& default_value);
 

@@ -34,7 +34,8 @@ void add_version(CLI::App& app) {
 
 int run(int argc, char** argv) {
   CLI::App app(
-      "Multipole Semantic Attention on dumped queries, keys and values: runs it, measures it against exact attention, "
+      "Multipole Semantic Attention on dumped queries, keys and values: runs it, measures it against exact "
+      "attention, "
       "and explains it.",
       "muse");
   use_project_help(app);
@@ -42,13 +43,14 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.footer(
       "'muse COMMAND --help' describes a command and its options.\n"
-      "Exit status: 0 done, 1 wrong use, 2 file problem, 3 shapes or versions that do not fit, 130 interrupted.");
+      "Exit status: 0 done, 1 wrong use, 2 file problem, 3 shapes or versions that do not fit, 130 "
+      "interrupted.");
 
   add_info_command(app);
   add_synth_command(app);
   add_run_command(app);
   add_compare_command(app);
-  //add_explain_command(app);
+  add_explain_command(app);
   add_blocks_command(app);
 
   try {

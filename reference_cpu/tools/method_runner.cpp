@@ -16,14 +16,16 @@ double pair_operations(Index D, Index Dv) {
 
 // Whether both parameters give keys the same clusters.
 bool same_key_clusters(const Config& a, const Config& b) {
-  return a.mode == b.mode && a.cluster_by == b.cluster_by && a.clusters_k == b.clusters_k && a.block == b.block &&
-         a.passes == b.passes && a.cluster_window == b.cluster_window && a.seed == b.seed;
+  return a.mode == b.mode && a.cluster_by == b.cluster_by && a.clusters_k == b.clusters_k &&
+         a.block == b.block && a.passes == b.passes && a.cluster_window == b.cluster_window &&
+         a.seed == b.seed;
 }
 
 // Queries that muse_attention announces: those of the diagonal, and those of every approximated block.
 double muse_units(Index Nq, Index Nk, const Config& config) {
   double units = static_cast<double>(Nq);
-  for (const Block& block : approximated_blocks(Nq, Nk, config)) units += static_cast<double>(block.queries());
+  for (const Block& block : approximated_blocks(Nq, Nk, config))
+    units += static_cast<double>(block.queries());
   return units;
 }
 
@@ -66,7 +68,8 @@ void require_method_fits(const MethodSpec& spec, const Job& job) {
   for (const Index head : job.heads)
     require_fitting_mode(spec.configs.for_head(head), job.queries(), job.keys());
   MUSE_REQUIRE(spec.method != Method::local || job.queries() == job.keys(), "method '", spec.word,
-               "' needs as many queries as keys, found ", job.queries(), " queries and ", job.keys(), " keys");
+               "' needs as many queries as keys, found ", job.queries(), " queries and ", job.keys(),
+               " keys");
 }
 
 template <class Scalar>
@@ -88,7 +91,8 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
     return result;
   }
 
-  const bool shared = group_batch_ == head.batch && group_ == head.kv_head && same_key_clusters(group_config_, config);
+  const bool shared =
+      group_batch_ == head.batch && group_ == head.kv_head && same_key_clusters(group_config_, config);
   Progress& progress = bar.start(task, weight, muse_units(Nq, Nk, config));
   MuseOptions<Scalar> options;
   options.labels_k = shared ? &group_labels_ : nullptr;

@@ -38,12 +38,12 @@ struct HeadResult {
 [[nodiscard]] Mask exact_mask(const Config& config);
 [[nodiscard]] Mask local_mask(const Config& config);
 
-/// MisfitError where the method cannot run on the heads of `job`: a causal mode or `local`, with other numbers of
-/// keys than of queries.
+/// MisfitError where the method cannot run on the heads of `job`: a causal mode or `local`, with other
+/// numbers of keys than of queries.
 void require_method_fits(const MethodSpec& spec, const Job& job);
 
-/// Runs `spec` on heads given in rising order. The query heads of a group share their keys: where their parameters
-/// agree, the keys are clustered once, with the first of them, which bears the cost.
+/// Runs `spec` on heads given in rising order. The query heads of a group share their keys: where their
+/// parameters agree, the keys are clustered once, with the first of them, which bears the cost.
 template <class Scalar>
 class MethodRunner {
  public:
@@ -60,6 +60,7 @@ class MethodRunner {
 };
 
 /// Weight of running `spec` on one head in a ProgressBar: the operations to be expected.
-[[nodiscard]] double expected_operations(const MethodSpec& spec, Index head, Index Nq, Index Nk, Index D, Index Dv);
+[[nodiscard]] double expected_operations(const MethodSpec& spec, Index head, Index Nq, Index Nk, Index D,
+                                         Index Dv);
 
 }  // namespace muse::tools

@@ -29,7 +29,8 @@ bool begins_setting(std::string_view text) {
 
 // Where the first setting begins behind its colon, or the end.
 std::size_t next_setting(std::string_view text, std::size_t from) {
-  for (std::size_t colon = text.find(':', from); colon != std::string_view::npos; colon = text.find(':', colon + 1))
+  for (std::size_t colon = text.find(':', from); colon != std::string_view::npos;
+       colon = text.find(':', colon + 1))
     if (begins_setting(text.substr(colon + 1))) return colon;
   return text.size();
 }
@@ -41,8 +42,9 @@ bool is_acausal(Mode mode) {
 void require_same_truth(std::string_view word, const ConfigSet& changed, const ConfigSet& base) {
   const auto require = [&](const Config& a, const Config& b) {
     if (is_acausal(a.mode) != is_acausal(b.mode))
-      throw UsageError(fmt::format("--methods: '{}': expected a mode with the exact attention of --mode {}, found {}",
-                                   word, name_of(b.mode), name_of(a.mode)));
+      throw UsageError(
+          fmt::format("--methods: '{}': expected a mode with the exact attention of --mode {}, found {}",
+                      word, name_of(b.mode), name_of(a.mode)));
   };
   require(changed.common, base.common);
   for (const auto& [head, config] : changed.heads) require(config, base.for_head(head));

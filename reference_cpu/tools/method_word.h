@@ -15,14 +15,16 @@ enum class Method { exact, muse, local };
 struct MethodSpec {
   std::string word;  ///< as written: "muse", "muse:clusters=S/16:32:512:retrieve=8"
   Method method = Method::muse;
-  ConfigSet configs;
+  ConfigSet configs = {};
 };
 
-/// Parses METHOD[:OPTION=VALUE]… over the parameters `base`. A colon begins a setting only where OPTION= follows it.
-/// UsageError for unknown methods and options, and for a mode whose exact attention is another than that of `base`.
+/// Parses METHOD[:OPTION=VALUE]… over the parameters `base`. A colon begins a setting only where OPTION=
+/// follows it. UsageError for unknown methods and options, and for a mode whose exact attention is another
+/// than that of `base`.
 [[nodiscard]] MethodSpec parse_method(std::string_view word, const ConfigSet& base);
 
-/// Parses a comma list of them. A comma that no method follows belongs to the value before it: retrieve=1,2,8.
+/// Parses a comma list of them. A comma that no method follows belongs to the value before it:
+/// retrieve=1,2,8.
 [[nodiscard]] std::vector<MethodSpec> parse_methods(std::string_view list, const ConfigSet& base);
 
 /// How to write them, for help.

@@ -15,8 +15,8 @@ void print(std::string_view text);
 /// Writes `text` to the file `destination`, or to standard output for "-".
 void write_text(const std::string& destination, std::string_view text);
 
-/// Lets `write` make the file `path` under another name beside it, then moves it into place: a reader sees the old
-/// file or the whole new one.
+/// Lets `write` make the file `path` under another name beside it, then moves it into place: a reader sees
+/// the old file or the whole new one.
 void write_in_place(const std::filesystem::path& path,
                     const std::function<void(const std::filesystem::path& temporary)>& write);
 

@@ -15,7 +15,7 @@ struct LevelPlan {
   Index queries = 0;  ///< of all blocks
   double pairs = 0;   ///< (query, key) pairs that the blocks cover
   Index clusters_q = 0, clusters_k = 0, retrieve = 0;
-  OperationCounts operations;  ///< as they are if all clusters of a block are of one size
+  OperationCounts operations = {};  ///< as they are if all clusters of a block are of one size
 };
 
 /// The diagonal, then the levels, of Nq queries and Nk keys of dim D, values of dim Dv.

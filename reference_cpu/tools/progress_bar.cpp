@@ -56,8 +56,8 @@ void ProgressBar::show(double fraction_of_task) {
   const double passed = std::chrono::duration<double>(now - started_).count();
   const std::string left =
       fraction > 0.02 ? fmt::format("{:.0f} s left", passed / fraction - passed) : std::string();
-  fmt::print(stderr, "\r[{:█>{}}{:·>{}}] {:3.0f} %  {}  {}\033[K", "", filled, "", kWidth - filled, 100 * fraction,
-             task_, left);
+  fmt::print(stderr, "\r[{:█>{}}{:·>{}}] {:3.0f} %  {}  {}\033[K", "", filled, "", kWidth - filled,
+             100 * fraction, task_, left);
   std::fflush(stderr);
 }
 

@@ -10,8 +10,8 @@
 
 namespace muse::tools {
 
-/// Shows how far a job is, where standard error is a terminal and the job takes over a second; cancels its task
-/// when SIGINT comes.
+/// Shows how far a job is, where standard error is a terminal and the job takes over a second; cancels its
+/// task when SIGINT comes.
 class ProgressBar {
  public:
   /// `total`: the weight of all tasks to come, in any unit.
@@ -20,8 +20,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  /// Ends the task before and starts another, `weight` of the total, that will advance by `units`. The reference
-  /// holds until the next start or finish.
+  /// Ends the task before and starts another, `weight` of the total, that will advance by `units`. The
+  /// reference holds until the next start or finish.
   Progress& start(std::string task, double weight, double units);
 
   /// Ends the last task and clears the bar, so that results can be printed.

@@ -28,6 +28,7 @@ struct Unit {
 
 template <std::size_t Count>
 std::string in_units(double value, const std::array<Unit, Count>& units) {
+  if (value == 0) return "0";
   for (const Unit& unit : units)
     if (value >= 0.9995 * unit.size) return fmt::format("{} {}", three_digits(value / unit.size), unit.name);
   return fmt::format("{} {}", three_digits(value / units.back().size), units.back().name);
@@ -36,8 +37,8 @@ std::string in_units(double value, const std::array<Unit, Count>& units) {
 }  // namespace
 
 std::size_t width_of(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+  return static_cast<std::size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 void Table::add(std::vector<std::string> cells) {

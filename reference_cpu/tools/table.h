@@ -34,9 +34,9 @@ class Table {
 
 [[nodiscard]] std::string seconds_text(double seconds);        ///< "1.23 s", "45.6 ms"
 [[nodiscard]] std::string operations_text(double operations);  ///< "12.3 GF"
-[[nodiscard]] std::string number_text(double value);           ///< 4 significant digits; "NaN" where there is none
-[[nodiscard]] std::string percent_text(double share);          ///< "12.3 %"
-[[nodiscard]] std::string ratio_text(double ratio);            ///< "0.153x"
+[[nodiscard]] std::string number_text(double value);   ///< 4 significant digits; "NaN" where there is none
+[[nodiscard]] std::string percent_text(double share);  ///< "12.3 %"
+[[nodiscard]] std::string ratio_text(double ratio);    ///< "0.153x"
 
 /// Whether `stream` is a terminal that wants colours (NO_COLOR unset).
 [[nodiscard]] bool wants_colors(std::FILE* stream);

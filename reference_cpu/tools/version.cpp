@@ -42,7 +42,10 @@ std::string version_line() {
 }
 
 nlohmann::ordered_json version_json() {
-  return {{"muse", kVersion}, {"commit", commit()}, {"compiler", compiler()}, {"eigen", eigen()},
+  return {{"muse", kVersion},
+          {"commit", commit()},
+          {"compiler", compiler()},
+          {"eigen", eigen()},
           {"openmp", _OPENMP}};
 }
 
