@@ -76,6 +76,12 @@ TEST_CASE_TEMPLATE("outputs that are not finite are counted, and leave the figur
   CHECK(error.lse_bias == -0.75);
   // NaN in what is called exact is no better.
   CHECK(head_error(exact, approximate).non_finite == 3);
+  // No token left: no figure.
+  const auto nothing = attention<Scalar>({{kNaN, 1}, {1, infinity}}, {0, 0});
+  CHECK(head_error(nothing, nothing).non_finite == 2);
+  CHECK(std::isnan(head_error(nothing, nothing).rel_sq_err));
+  CHECK(std::isnan(head_error(nothing, nothing).max_abs_err));
+  CHECK(std::isnan(head_error(nothing, nothing).lse_bias));
   // A query's own error is NaN or infinite, never a small number.
   CHECK(!(query_errors(approximate, exact)[1] <= 1e300));
 }

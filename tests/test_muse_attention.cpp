@@ -362,6 +362,32 @@ TEST_CASE_TEMPLATE("every cluster retrieved: exact, and the empty far part merge
   }
 }
 
+TEST_CASE(
+    "the dipole's log-sum-exp is never above the exact one, and rises to it as clusters are retrieved") {
+  MUSE_SHOW_SEED();
+  const auto x = random_tensors<double>(61, 61, 8, 5, 650);
+  const double rounding = bound(x, Order::dipole);
+  for (const Mode mode : kModes) {
+    const NaiveAttention truth = exact(x, mode);
+    Row below(61, -std::numeric_limits<double>::infinity());
+    for (Index r = 0; r <= 7; ++r) {
+      const Attention<double> found = run(x, make_config(mode, Order::dipole, 3, 7, r, 8)).attention;
+      double largest_gap = 0;
+      for (std::size_t t = 0; t < 61; ++t) {
+        const double lse = found.lse[static_cast<Index>(t)];
+        CHECK(lse <= truth.lse[t] + rounding);
+        CHECK(lse >= below[t] - rounding);
+        below[t] = lse;
+        largest_gap = std::max(largest_gap, truth.lse[t] - lse);
+      }
+      CAPTURE(name_of(mode));
+      CAPTURE(r);
+      if (r == 0) CHECK(largest_gap >= 1e-2);  // something is missing at first
+      if (r == 7) CHECK(largest_gap <= rounding);
+    }
+  }
+}
+
 TEST_CASE_TEMPLATE("duplicate tokens, so that most clusters are empty, and logits of ten thousand", Scalar,
                    float, double) {
   MUSE_SHOW_SEED();
