@@ -39,6 +39,9 @@ Labels assign_to_nearest(const MatrixView<Scalar>& x, const MatrixView<Scalar>& 
     if (!usable.empty() && !usable[static_cast<std::size_t>(c)])
       bias[c] = -std::numeric_limits<Scalar>::infinity();
 
+  // Centroids in whole groups of 8: Eigen sums those left over in another order, and equal ones must tie.
+  const Matrix<Scalar> c_padded = padded_rows<Scalar>(centroids, 0, C, ceil_div(C, 8) * 8);
+
   Labels labels(static_cast<std::size_t>(N));
 #pragma omp parallel
   {
@@ -53,7 +56,8 @@ Labels assign_to_nearest(const MatrixView<Scalar>& x, const MatrixView<Scalar>& 
       std::fill_n(best_cluster, kTileTokens, 0);
       for (Index c0 = 0; c0 < C; c0 += kTileClusters) {
         const Index clusters = std::min(kTileClusters, C - c0);
-        scores.topRows(clusters).noalias() = centroids.middleRows(c0, clusters) * x_tile.transpose();
+        const Index rows = std::min(kTileClusters, c_padded.rows() - c0);
+        scores.topRows(rows).noalias() = c_padded.middleRows(c0, rows) * x_tile.transpose();
         // Keep the best cluster of each token; only a strictly better one replaces it: ties go to the lowest
         // index.
         for (Index c = c0; c < c0 + clusters; ++c) {

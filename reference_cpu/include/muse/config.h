@@ -57,8 +57,8 @@ struct Config {
   Order order = Order::dipole;
   ClusterBy cluster_by = ClusterBy::kmeans;
   Metric metric = Metric::euclidean;
-  PerLevel<ClusterRule> clusters_q{{ClusterRule{}}};
-  PerLevel<ClusterRule> clusters_k{{ClusterRule{}}};
+  PerLevel<ClusterRule> clusters_q{std::vector<ClusterRule>(1)};
+  PerLevel<ClusterRule> clusters_k{std::vector<ClusterRule>(1)};
   PerLevel<std::int64_t> retrieve{{0}};
   std::int64_t block = 1024;
   std::int64_t passes = 1;

@@ -12,8 +12,8 @@ using MatrixRef = Eigen::Ref<Matrix<Scalar>, 0, Eigen::OuterStride<>>;
 // The clusters of this method hold some sixteen tokens, and strict causality asks that the bits of a query's
 // output do not depend on how many other queries share its cluster. Eigen's products promise no such thing,
 // and for so few rows they spend more time packing their operands than multiplying. These two sum each
-// element of C over k in an order that depends on K alone. For large tiles of a fixed shape Eigen's products
-// are faster: exact_attention and kmeans use those.
+// element of C over k in an order that depends on K, J and the element's column, never on its row or on R.
+// For large tiles of a fixed shape Eigen's products are faster: exact_attention and kmeans use those.
 
 /// C [R, J] = A [R, K] B [K, J]: rows of weights times rows of values. 2 R J K operations.
 template <class Scalar>
