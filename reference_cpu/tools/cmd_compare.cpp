@@ -92,6 +92,7 @@ Comparison compare(const Job& job, const std::vector<MethodSpec>& methods) {
   Comparison comparison{.methods = methods};
   MethodRunner<Scalar> truth({.word = "exact", .method = Method::exact, .configs = job.configs});
   std::vector<MethodRunner<Scalar>> runners;
+  runners.reserve(methods.size());
   for (const MethodSpec& method : methods) runners.emplace_back(method);
 
   double expected = 0;

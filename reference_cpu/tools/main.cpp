@@ -1,7 +1,6 @@
 // The command `muse`.
-#include <fmt/format.h>
-
 #include <CLI/CLI.hpp>
+#include <cstdio>
 #include <exception>
 #include <new>
 #include <system_error>
@@ -10,7 +9,6 @@
 #include "help.h"
 #include "interrupt.h"
 #include "muse/check.h"
-#include "output.h"
 #include "version.h"
 
 namespace muse::tools {
@@ -18,9 +16,9 @@ namespace {
 
 constexpr int kDefectStatus = 70;  // as sysexits.h has it: an error of the program itself
 
-int complain(const std::string& message, ExitStatus status) {
-  fmt::print(stderr, "muse: {}\n", message);
-  return static_cast<int>(status);
+int complain(const char* message, int status) {
+  std::fprintf(stderr, "muse: %s\n", message);
+  return status;
 }
 
 void add_version(CLI::App& app) {
@@ -32,7 +30,8 @@ void add_version(CLI::App& app) {
   app.get_option("--version")->description("print version, commit, compiler and libraries, and exit");
 }
 
-int run(int argc, char** argv) {
+// Parses the line; the callback of its sub-command does the work.
+int run_command(int argc, char** argv) {
   CLI::App app(
       "Multipole Semantic Attention on dumped queries, keys and values: runs it, measures it against exact "
       "attention, "
@@ -54,23 +53,28 @@ int run(int argc, char** argv) {
   add_blocks_command(app);
 
   try {
-    // Each sub-command's callback does its work as soon as the line is parsed.
     app.parse(argc, argv);
-    print("");
-    return 0;
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::wrong_use);
+  }
+  return 0;
+}
+
+// Turns every exception into a message and an exit status.
+int run(int argc, char** argv) {
+  try {
+    return run_command(argc, argv);
   } catch (const Error& error) {
-    return complain(error.what(), error.status());
+    return complain(error.what(), static_cast<int>(error.status()));
   } catch (const Cancelled&) {
-    fmt::print(stderr, "muse: interrupted; nothing was written\n");
-    return kInterruptedStatus;
+    return complain("interrupted; nothing was written", kInterruptedStatus);
   } catch (const std::bad_alloc&) {
-    return complain("not enough memory for this; try fewer --tokens or --heads", ExitStatus::file_problem);
+    return complain("not enough memory for this; try fewer --tokens or --heads",
+                    static_cast<int>(ExitStatus::file_problem));
   } catch (const std::system_error& error) {
-    return complain(error.what(), ExitStatus::file_problem);
+    return complain(error.what(), static_cast<int>(ExitStatus::file_problem));
   } catch (const std::exception& error) {
-    fmt::print(stderr, "muse: unexpected: {}; this is a defect of muse, please report it\n", error.what());
+    std::fprintf(stderr, "muse: unexpected, a defect of muse: %s\n", error.what());
     return kDefectStatus;
   }
 }
