@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   add_compare_command(app);
   add_explain_command(app);
   add_blocks_command(app);
+  add_tune_command(app);
 
   try {
     // Each sub-command's callback does its work as soon as the line is parsed.
