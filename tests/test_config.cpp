@@ -44,15 +44,24 @@ TEST_CASE("a comma list gives each level its own value and repeats the last") {
 
 TEST_CASE("every option's text is taken back as it was given") {
   Config config;
-  for (const auto& [name, text] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"mode", "causal-shared"}, {"order", "dipole_value"}, {"cluster-by", "balanced"},
-           {"metric", "key-covariance"}, {"clusters-q", "S/16:32:512"}, {"clusters-k", "64,S/4"}, {"retrieve", "4,8"},
-           {"block", "77"}, {"passes", "3"}, {"cluster-window", "4096"}, {"seed", "12"}}) {
+  for (const auto& [name, text] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"mode", "causal-shared"},
+                                                                  {"order", "dipole_value"},
+                                                                  {"cluster-by", "balanced"},
+                                                                  {"metric", "key-covariance"},
+                                                                  {"clusters-q", "S/16:32:512"},
+                                                                  {"clusters-k", "64,S/4"},
+                                                                  {"retrieve", "4,8"},
+                                                                  {"block", "77"},
+                                                                  {"passes", "3"},
+                                                                  {"cluster-window", "4096"},
+                                                                  {"seed", "12"}}) {
     set_option(config, name, text);
     CHECK(get_option(config, name) == text);
   }
   Config again;
-  for (const OptionInfo& option : option_table()) set_option(again, option.name, get_option(config, option.name));
+  for (const OptionInfo& option : option_table())
+    set_option(again, option.name, get_option(config, option.name));
   CHECK(again == config);
 }
 
@@ -67,10 +76,21 @@ TEST_CASE("the table's defaults are the defaults") {
 
 TEST_CASE("wrong text is refused") {
   Config config;
-  for (const auto& option : std::initializer_list<std::pair<const char*, const char*>>{
-           {"mode", "sideways"}, {"clusters", "0"}, {"clusters", ""}, {"clusters", "S/0"}, {"clusters", "S/16:9"},
-           {"clusters", "S/16:9:4"}, {"clusters", "64,"}, {"retrieve", "-1"}, {"retrieve", "1.5"}, {"block", "0"},
-           {"block", "99999999999999999999"}, {"passes", "x"}, {"seed", "-1"}, {"nonsense", "1"}}) {
+  for (const auto& option :
+       std::initializer_list<std::pair<const char*, const char*>>{{"mode", "sideways"},
+                                                                  {"clusters", "0"},
+                                                                  {"clusters", ""},
+                                                                  {"clusters", "S/0"},
+                                                                  {"clusters", "S/16:9"},
+                                                                  {"clusters", "S/16:9:4"},
+                                                                  {"clusters", "64,"},
+                                                                  {"retrieve", "-1"},
+                                                                  {"retrieve", "1.5"},
+                                                                  {"block", "0"},
+                                                                  {"block", "99999999999999999999"},
+                                                                  {"passes", "x"},
+                                                                  {"seed", "-1"},
+                                                                  {"nonsense", "1"}}) {
     CAPTURE(option.first);
     CAPTURE(option.second);
     CHECK_THROWS_AS(set_option(config, option.first, option.second), UsageError);

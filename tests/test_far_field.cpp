@@ -22,7 +22,7 @@ struct Case {
     const auto s = static_cast<Scalar>(scale);
     Summaries<Scalar> summaries;
     if (order == Order::centroid) {
-      plain_summaries<Scalar>(q_bar, keys, cluster_means(keys), s, summaries);
+      plain_summaries<Scalar>(q_bar, keys, key_means(keys), s, summaries);
     } else {
       tilted_summaries<Scalar>(q_bar, keys, s, summaries);
     }

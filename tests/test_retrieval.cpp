@@ -124,7 +124,7 @@ TEST_CASE_TEMPLATE("the centroid order ranks clusters by log n_j + s q_bar·mean
   const Labels labels = strewn(90, 11);
   const SortedKeys<Scalar> keys = sorted(k, k, labels, 11);
   Summaries<Scalar> summaries;
-  plain_summaries<Scalar>(q_bar, keys, cluster_means(keys), Scalar(0.3), summaries);
+  plain_summaries<Scalar>(q_bar, keys, key_means(keys), Scalar(0.3), summaries);
   for (Index i = 0; i < 6; ++i) {
     std::vector<double> score;
     for (Index j = 0; j < 11; ++j) {

@@ -47,7 +47,7 @@ void for_each_block(std::span<const Block> blocks, const std::function<void(cons
   for (std::size_t begin = 0, end = 0; begin < blocks.size(); begin = end) {
     while (end < blocks.size() && blocks[end].level == blocks[begin].level) ++end;
     const std::span<const Block> level = blocks.subspan(begin, end - begin);
-    if (static_cast<int>(level.size()) < omp_get_max_threads()) {
+    if (static_cast<int>(level.size()) < 2 * omp_get_max_threads()) {
       for (const Block& block : level) work(block);
       continue;
     }

@@ -11,7 +11,7 @@ template <class Scalar>
 Attention<Scalar> far_field(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,
                             const SortedKeys<Scalar>& keys, const Summaries<Scalar>& summaries, Index i,
                             const std::vector<bool>& included, Scalar scale, Order order) {
-  const Index n = q.rows(), Ck = summaries.clusters_k(), Dv = summaries.kv_tilde.cols() - summaries.D;
+  const Index n = q.rows(), Ck = keys.clusters(), Dv = keys.v.cols();
   Attention<Scalar> out(n, Dv);
   if (std::find(included.begin(), included.end(), true) == included.end()) return out;  // an empty far part
 

@@ -260,7 +260,7 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
   const SortedKeys<Scalar> keys =
       sort_keys<Scalar>(k.middleRows(block.key_begin, block.keys()),
                         v.middleRows(block.key_begin, block.keys()), clusters.keys);
-  const Matrix<Scalar> means = config.order == Order::centroid ? cluster_means(keys) : Matrix<Scalar>();
+  const KeyMeans<Scalar> means = config.order == Order::centroid ? key_means(keys) : KeyMeans<Scalar>();
   const Index r = config.retrieve.at(block.level);
 
   // Tiles are cut from the query clusters that have a centroid, whether or not queries of this block belong

@@ -23,25 +23,26 @@ std::vector<Index> largest_clusters(const RowView<Scalar>& L_i, Index r) {
 template <class Scalar>
 Attention<Scalar> attend_retrieved(const MatrixView<Scalar>& q, const SortedKeys<Scalar>& keys,
                                    const std::vector<Index>& retrieved, Scalar scale) {
-  const Index n = q.rows(), Dv = keys.kv.cols() - keys.D;
+  const Index n = q.rows(), Dv = keys.v.cols();
   Attention<Scalar> out(n, Dv);
   // Gather the tokens of the retrieved clusters: each lies in one piece.
   Index tokens = 0;
   for (const Index j : retrieved) tokens += keys.count(j);
   if (tokens == 0) return out;
-  Matrix<Scalar> kv(tokens, keys.kv.cols());
+  Matrix<Scalar> k(tokens, q.cols()), v(tokens, Dv);
   Index row0 = 0;
   for (const Index j : retrieved) {
-    kv.middleRows(row0, keys.count(j)) = keys.kv.middleRows(keys.begin(j), keys.count(j));
+    k.middleRows(row0, keys.count(j)) = keys.k.middleRows(keys.begin(j), keys.count(j));
+    v.middleRows(row0, keys.count(j)) = keys.v.middleRows(keys.begin(j), keys.count(j));
     row0 += keys.count(j);
   }
 
   // Logits s q·k_n
   Matrix<Scalar> weights(n, tokens);
-  multiply_transposed<Scalar>(scale * q, kv.leftCols(keys.D), weights);
+  multiply_transposed<Scalar>(scale * q, k, weights);
   // (5.2) o = sum_n e^{s q·k_n - LSE} v_n
   for (Index row = 0; row < n; ++row) out.lse[row] = softmax_row<Scalar>(weights.row(row));
-  multiply<Scalar>(weights, kv.rightCols(Dv), out.o);
+  multiply<Scalar>(weights, v, out.o);
   return out;
 }
 

@@ -14,14 +14,15 @@ SortedKeys<Scalar> sort_keys(const MatrixView<Scalar>& k, const MatrixView<Scala
                              const Clusters<Scalar>& clusters) {
   MUSE_REQUIRE_EQ(k.rows(), v.rows(), "sort_keys: keys and values differ in number");
   SortedKeys<Scalar> keys;
-  keys.D = k.cols();
   keys.tokens = clusters.order;
   keys.offsets = clusters.offsets;
-  keys.kv.resize(k.rows(), k.cols() + v.cols());
+  keys.k.resize(k.rows(), k.cols());
+  keys.v.resize(v.rows(), v.cols());
 #pragma omp parallel for
   for (Index row = 0; row < k.rows(); ++row) {
     const Index n = keys.tokens[static_cast<std::size_t>(row)];
-    keys.kv.row(row) << k.row(n), v.row(n);
+    keys.k.row(row) = k.row(n);
+    keys.v.row(row) = v.row(n);
   }
   return keys;
 }
@@ -31,15 +32,17 @@ namespace {
 // Keys handled together: some 512 of them, with their values, stay in the second-level cache for both
 // products.
 constexpr Index kChunkKeys = 512;
+// Columns of p beyond the keys: rows a power of two apart would fall on the same cache sets.
+constexpr Index kSpareColumns = 16;
 
 // (3.1)-(3.5) for the key clusters [j0, j1). q_scaled [Cq, D] is s q̄.
 template <class Scalar>
 void tilt_clusters(const Matrix<Scalar>& q_scaled, const SortedKeys<Scalar>& keys, Index j0, Index j1,
                    Summaries<Scalar>& summaries) {
-  auto& [L, p, kv_tilde, D] = summaries;
+  Matrix<Scalar>&L = summaries.L, &p = summaries.p;
   const Index begin = keys.begin(j0), count = keys.begin(j1) - begin;
   // (3.1) a_ijn = s q̄_i·k_n
-  multiply_transposed<Scalar>(q_scaled, keys.k().middleRows(begin, count), p.middleCols(begin, count));
+  multiply_transposed<Scalar>(q_scaled, keys.k.middleRows(begin, count), p.middleCols(begin, count));
 
   RowVector<Scalar> sums(j1 - j0);
   for (Index i = 0; i < q_scaled.rows(); ++i) {
@@ -59,13 +62,13 @@ void tilt_clusters(const Matrix<Scalar>& q_scaled, const SortedKeys<Scalar>& key
     L.row(i).segment(j0, j1 - j0).array() += sums.array().log();
   }
 
-  // (3.4), (3.5) k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n: one product for all i of a j
+  // (3.4), (3.5) k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n: a product each for all i of a j
   for (Index j = j0; j < j1; ++j) {
-    Eigen::Map<Matrix<Scalar>, 0, Eigen::OuterStride<>> kv_tilde_j(
-        kv_tilde.row(summaries.row_of(0, j)).data(), q_scaled.rows(), kv_tilde.cols(),
-        Eigen::OuterStride<>(summaries.row_of(1, 0) * kv_tilde.cols()));
-    multiply<Scalar>(p.middleCols(keys.begin(j), keys.count(j)),
-                     keys.kv.middleRows(keys.begin(j), keys.count(j)), kv_tilde_j);
+    const auto p_j = p.middleCols(keys.begin(j), keys.count(j));
+    multiply<Scalar>(p_j, keys.k.middleRows(keys.begin(j), keys.count(j)),
+                     summaries.k_tilde_of_key_cluster(j));
+    multiply<Scalar>(p_j, keys.v.middleRows(keys.begin(j), keys.count(j)),
+                     summaries.v_tilde_of_key_cluster(j));
   }
 }
 
@@ -75,10 +78,8 @@ template <class Scalar>
 void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
                       Summaries<Scalar>& summaries) {
   const Index Cq = q_bar.rows(), Ck = keys.clusters();
-  summaries.D = keys.D;
-  summaries.L.resize(Cq, Ck);
-  summaries.p.resize(Cq, keys.kv.rows() + Summaries<Scalar>::kSpareColumns);
-  summaries.kv_tilde.resize(Cq * (Ck + 1), keys.kv.cols());
+  summaries.resize(Cq, Ck, keys.k.cols(), keys.v.cols());
+  summaries.p.resize(Cq, keys.k.rows() + kSpareColumns);
   const Matrix<Scalar> q_scaled = scale * q_bar;
   for (Index j0 = 0, j1 = 0; j0 < Ck; j0 = j1) {
     // Take as many key clusters as fit a chunk, one at least.
@@ -88,29 +89,30 @@ void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>&
 }
 
 template <class Scalar>
-Matrix<Scalar> cluster_means(const SortedKeys<Scalar>& keys) {
-  Matrix<Scalar> means = Matrix<Scalar>::Zero(keys.clusters(), keys.kv.cols());
+KeyMeans<Scalar> key_means(const SortedKeys<Scalar>& keys) {
+  KeyMeans<Scalar> means{.k_bar = Matrix<Scalar>::Zero(keys.clusters(), keys.k.cols()),
+                         .v_bar = Matrix<Scalar>::Zero(keys.clusters(), keys.v.cols())};
   for (Index j = 0; j < keys.clusters(); ++j) {
     if (keys.count(j) == 0) continue;
-    means.row(j) = keys.kv.middleRows(keys.begin(j), keys.count(j)).colwise().mean();
+    means.k_bar.row(j) = keys.k.middleRows(keys.begin(j), keys.count(j)).colwise().mean();
+    means.v_bar.row(j) = keys.v.middleRows(keys.begin(j), keys.count(j)).colwise().mean();
   }
   return means;
 }
 
 template <class Scalar>
 void plain_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys,
-                     const MatrixView<Scalar>& means, Scalar scale, Summaries<Scalar>& summaries) {
+                     const KeyMeans<Scalar>& means, Scalar scale, Summaries<Scalar>& summaries) {
   const Index Cq = q_bar.rows(), Ck = keys.clusters();
-  auto& [L, p, kv_tilde, D] = summaries;
-  D = keys.D;
-  p.resize(0, 0);
+  summaries.resize(Cq, Ck, keys.k.cols(), keys.v.cols());
+  summaries.p.resize(0, 0);
   // (3.6) L_ij = log n_j + s q̄_i·k̄_j; log 0 = -infinity marks the empty clusters.
-  L.resize(Cq, Ck);
-  multiply_transposed<Scalar>(scale * q_bar, means.leftCols(D), L);
-  for (Index j = 0; j < Ck; ++j) L.col(j).array() += std::log(static_cast<Scalar>(keys.count(j)));
-  // k̃_ij = k̄_j, ṽ_ij = v̄_j
-  kv_tilde.resize(Cq * (Ck + 1), means.cols());
-  for (Index i = 0; i < Cq; ++i) kv_tilde.middleRows(summaries.row_of(i, 0), Ck) = means;
+  multiply_transposed<Scalar>(scale * q_bar, means.k_bar, summaries.L);
+  for (Index j = 0; j < Ck; ++j) summaries.L.col(j).array() += std::log(static_cast<Scalar>(keys.count(j)));
+  for (Index i = 0; i < Cq; ++i) {
+    summaries.k_tilde(i) = means.k_bar;
+    summaries.v_tilde(i) = means.v_bar;
+  }
 }
 
 template <class Scalar>
@@ -119,8 +121,8 @@ Matrix<Scalar> value_gradient(const SortedKeys<Scalar>& keys, const Summaries<Sc
   const Index begin = keys.begin(j), count = keys.count(j);
   const auto p_ij = summaries.p.row(i).segment(begin, count);
   // (3.7) Σ̃_ij = sum_n p_ijn (v_n - ṽ_ij) (k_n - k̃_ij)ᵀ
-  const Matrix<Scalar> k_centred = keys.k().middleRows(begin, count).rowwise() - summaries.k_tilde(i).row(j);
-  const Matrix<Scalar> v_centred = keys.v().middleRows(begin, count).rowwise() - summaries.v_tilde(i).row(j);
+  const Matrix<Scalar> k_centred = keys.k.middleRows(begin, count).rowwise() - summaries.k_tilde(i).row(j);
+  const Matrix<Scalar> v_centred = keys.v.middleRows(begin, count).rowwise() - summaries.v_tilde(i).row(j);
   return v_centred.transpose() * p_ij.asDiagonal() * k_centred;
 }
 
@@ -129,9 +131,9 @@ Matrix<Scalar> value_gradient(const SortedKeys<Scalar>& keys, const Summaries<Sc
                                                 const Clusters<Scalar>&);                                    \
   template void tilted_summaries<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&, Scalar,       \
                                          Summaries<Scalar>&);                                                \
-  template Matrix<Scalar> cluster_means<Scalar>(const SortedKeys<Scalar>&);                                  \
+  template KeyMeans<Scalar> key_means<Scalar>(const SortedKeys<Scalar>&);                                    \
   template void plain_summaries<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&,                \
-                                        const MatrixView<Scalar>&, Scalar, Summaries<Scalar>&);              \
+                                        const KeyMeans<Scalar>&, Scalar, Summaries<Scalar>&);                \
   template Matrix<Scalar> value_gradient<Scalar>(const SortedKeys<Scalar>&, const Summaries<Scalar>&, Index, \
                                                  Index);
 MUSE_INSTANTIATE(float)

@@ -11,5 +11,6 @@ void add_run_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
 void add_explain_command(CLI::App& app);
 void add_blocks_command(CLI::App& app);
+void add_tune_command(CLI::App& app);
 
 }  // namespace muse::tools

@@ -82,7 +82,7 @@ Part<Scalar> explain_block(const Head<Scalar>& head, Index t, const Block& block
   const Matrix<Scalar> q_bar = clusters.home.centroids.row(view.cluster);
   Summaries<Scalar> summaries;
   if (config.order == Order::centroid)
-    plain_summaries<Scalar>(q_bar, keys, cluster_means(keys), head.scale, summaries);
+    plain_summaries<Scalar>(q_bar, keys, key_means(keys), head.scale, summaries);
   else
     tilted_summaries<Scalar>(q_bar, keys, head.scale, summaries);
 

@@ -51,6 +51,7 @@ int run_command(int argc, char** argv) {
   add_compare_command(app);
   add_explain_command(app);
   add_blocks_command(app);
+  add_tune_command(app);
 
   try {
     app.parse(argc, argv);
