@@ -66,7 +66,7 @@ void check_case(const Case<Scalar>& x, bool gradients) {
   const Summaries<Scalar> summaries = x.tilted();
   const Rows q_bar = rows_of(x.q_bar);
   const double kmax = largest_abs(rows_of(x.k)), vmax = largest_abs(rows_of(x.v));
-  REQUIRE(summaries.clusters_k() == x.C);
+  REQUIRE(summaries.L.cols() == x.C);
   for (Index j = 0; j < x.C; ++j) {
     const Rows k = x.members(x.k, j), v = x.members(x.v, j);
     for (Index i = 0; i < x.q_bar.rows(); ++i) {
@@ -102,7 +102,7 @@ TEST_CASE_TEMPLATE("keys and values lie sorted by cluster, within a cluster by p
   const auto x = random_case<Scalar>(1, 50, 8, 3, 2);
   const SortedKeys<Scalar> keys = x.sorted();
   REQUIRE(keys.clusters() == 8);
-  CHECK(keys.D == 3);
+  CHECK(keys.k.cols() == 3);
   Index row = 0;
   for (Index j = 0; j < 8; ++j) {
     CHECK(keys.begin(j) == row);
@@ -155,7 +155,8 @@ TEST_CASE_TEMPLATE("scratch that held something larger gives the same bits", Sca
   tilted_summaries<Scalar>(small.q_bar, small.sorted(), static_cast<Scalar>(small.scale), reused);
   const Summaries<Scalar> fresh = small.tilted();
   CHECK(same_bits(reused.L, fresh.L));
-  CHECK(same_bits(reused.p, fresh.p));
+  const Index N = small.k.rows();  // columns beyond are spare
+  CHECK(same_bits(Matrix<Scalar>(reused.p.leftCols(N)), Matrix<Scalar>(fresh.p.leftCols(N))));
   for (Index i = 0; i < 3; ++i) {
     CHECK(same_bits(Matrix<Scalar>(reused.k_tilde(i)), Matrix<Scalar>(fresh.k_tilde(i))));
     CHECK(same_bits(Matrix<Scalar>(reused.v_tilde(i)), Matrix<Scalar>(fresh.v_tilde(i))));

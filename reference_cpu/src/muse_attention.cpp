@@ -114,6 +114,14 @@ OperationCounts& OperationCounts::operator+=(const OperationCounts& other) {
   return *this;
 }
 
+double progress_units(Index Nq, Index Nk, const Config& config) {
+  auto units = static_cast<double>(Nq);  // the diagonal blocks
+  // Clustering the keys, clustering the queries, attention.
+  for (const Block& block : approximated_blocks(Nq, Nk, config))
+    units += 2 * static_cast<double>(block.keys()) + static_cast<double>(block.queries());
+  return units;
+}
+
 std::vector<Block> approximated_blocks(Index Nq, Index Nk, const Config& config) {
   if (config.mode == Mode::acausal)
     return {{.level = 0, .query_begin = 0, .query_end = Nq, .key_begin = 0, .key_end = Nk}};
@@ -185,6 +193,7 @@ LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& co
               labels.at(block.level, block.key_begin, block.key_end).begin());
 #pragma omp atomic
     labels.operations += operations;
+    if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
   });
   return labels;
 }
@@ -220,6 +229,7 @@ LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar
     }
 #pragma omp atomic
     labels.operations += operations;
+    if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
   });
   return labels;
 }

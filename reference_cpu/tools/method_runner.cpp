@@ -21,14 +21,6 @@ bool same_key_clusters(const Config& a, const Config& b) {
          a.seed == b.seed;
 }
 
-// Queries that muse_attention announces: those of the diagonal, and those of every approximated block.
-double muse_units(Index Nq, Index Nk, const Config& config) {
-  double units = static_cast<double>(Nq);
-  for (const Block& block : approximated_blocks(Nq, Nk, config))
-    units += static_cast<double>(block.queries());
-  return units;
-}
-
 Mask mask_of(Method method, const Config& config) {
   return method == Method::local ? local_mask(config) : exact_mask(config);
 }
@@ -93,7 +85,7 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
 
   const bool shared =
       group_batch_ == head.batch && group_ == head.kv_head && same_key_clusters(group_config_, config);
-  Progress& progress = bar.start(task, weight, muse_units(Nq, Nk, config));
+  Progress& progress = bar.start(task, weight, progress_units(Nq, Nk, config));
   MuseOptions<Scalar> options;
   options.labels_k = shared ? &group_labels_ : nullptr;
   options.progress = &progress;

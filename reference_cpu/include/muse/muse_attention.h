@@ -109,6 +109,10 @@ struct MuseOptions {
   Progress* progress = nullptr;
 };
 
+/// What muse_attention's progress advances by in all, for Progress::expect: tokens, each counted once a
+/// stage.
+[[nodiscard]] double progress_units(Index Nq, Index Nk, const Config& config);
+
 /// Wall-clock seconds by stage.
 struct StageSeconds {
   double clustering = 0;
