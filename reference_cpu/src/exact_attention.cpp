@@ -15,10 +15,10 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
     MUSE_REQUIRE_EQ(q.rows(), k.rows(), "exact_attention: a mask needs as many queries as keys");
   const Index Nq = q.rows(), Nk = k.rows(), Dv = v.cols();
 
-  // Pad keys and values with zeros to whole tiles: every product below has one fixed shape.
-  const Index Nk_padded = ceil_div(Nk, kTileKeys) * kTileKeys;
-  const Matrix<Scalar> k_padded = padded_rows<Scalar>(k, 0, Nk, Nk_padded);  // [Nk_padded, D]
-  const Matrix<Scalar> v_padded = padded_rows<Scalar>(v, 0, Nk, Nk_padded);  // [Nk_padded, Dv]
+  // The last tile of keys and values, filled up with zeros: every product below has one fixed shape.
+  const Index tail = Nk / kTileKeys * kTileKeys;
+  const Matrix<Scalar> k_tail = padded_rows<Scalar>(k, tail, Nk - tail, kTileKeys);  // [kTileKeys, D]
+  const Matrix<Scalar> v_tail = padded_rows<Scalar>(v, tail, Nk - tail, kTileKeys);  // [kTileKeys, Dv]
 
   Attention<Scalar> out(Nq, Dv);
   const Index query_tiles = ceil_div(Nq, kTileQueries);
@@ -43,8 +43,12 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
       const Index first_key = mask.keys(t0, Nk).begin;
       const Index last_key = mask.keys(t0 + rows - 1, Nk).end;
       for (Index n0 = first_key / kTileKeys * kTileKeys; n0 < last_key; n0 += kTileKeys) {
+        const MatrixView<Scalar> k_tile =
+            n0 == tail ? MatrixView<Scalar>(k_tail) : k.middleRows(n0, kTileKeys);
+        const MatrixView<Scalar> v_tile =
+            n0 == tail ? MatrixView<Scalar>(v_tail) : v.middleRows(n0, kTileKeys);
         // Logits of the tile: s q·k.
-        scores.noalias() = q_tile * k_padded.middleRows(n0, kTileKeys).transpose();
+        scores.noalias() = q_tile * k_tile.transpose();
         for (Index row = 0; row < rows; ++row) {
           // Keep the keys that this query sees.
           const Mask::Keys keys = mask.keys(t0 + row, Nk);
@@ -63,7 +67,7 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
           if (rescale != 1) o_tile.row(row) *= rescale;
         }
         // Add the tile's values.
-        o_tile.noalias() += scores * v_padded.middleRows(n0, kTileKeys);
+        o_tile.noalias() += scores * v_tile;
       }
 
       // Divide by the sum of weights; L = m + log l.

@@ -400,6 +400,7 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
     const Attention<Scalar> part =
         far_attention<Scalar>(q, k, v, block, clusters, scale, config, operations, options.progress);
     if (options.on_part) options.on_part(block, part);
+#pragma omp parallel for
     for (Index n = 0; n < block.queries(); ++n)
       softmax_merge_row(result.attention.o.row(block.query_begin + n),
                         result.attention.lse[block.query_begin + n], part.o.row(n), part.lse[n]);
