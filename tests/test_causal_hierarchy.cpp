@@ -46,7 +46,7 @@ TEST_CASE(
         REQUIRE(block.query_end <= N);
         CHECK(block.queries() >= 1);
         // A first half is full, and ends where its second half begins.
-        CHECK(block.keys() == B << block.level);
+        REQUIRE(block.keys() == B << block.level);
         CHECK(block.key_end == block.query_begin);
         CHECK(block.queries() <= block.keys());
         CHECK(block.key_begin % (2 * block.keys()) == 0);

@@ -420,6 +420,23 @@ TEST_CASE_TEMPLATE("duplicate tokens, so that most clusters are empty, and logit
   }
 }
 
+TEST_CASE(
+    "strictly causal: an empty cluster of the past is no candidate, even for a query that sits on its "
+    "centroid") {
+  MUSE_SHOW_SEED();
+  // The past has two distinct queries, far from zero, for six clusters; an empty cluster's mean is zero, and
+  // so is every later query but for a little.
+  auto x = random_tensors<double>(32, 32, 8, 5, 750);
+  for (Index n = 0; n < 16; ++n) x.q.row(n).setConstant(n % 2 == 0 ? 5 : -4);
+  x.q.bottomRows(16) *= 0.01;
+  const Config config = make_config(Mode::causal, Order::dipole, 6, 6, 1, 16);
+  const MuseResult<double> result = run(x, config);
+  const auto home = result.labels_q.at(0, 0, 16), queries = result.labels_q.at(0, 16, 32);
+  for (const std::int32_t label : queries) CHECK(label == home[1]);  // -4 is nearer than 5
+  const NaiveMuse naive = naive_muse(x, config, result.labels_q, result.labels_k);
+  check_equal(result.attention, naive.o, naive.lse, bound(x, Order::dipole));
+}
+
 TEST_CASE("acausal: permuting tokens and labels together permutes the outputs") {
   MUSE_SHOW_SEED();
   const Index N = 50;
@@ -705,6 +722,14 @@ TEST_CASE(
       const Rows k = rows_of(x.k);
       CAPTURE(name_of(mode));
       CAPTURE(window);
+      // 2 operations a token, cluster and dim in each of T passes and the final assignment: of every window,
+      // of every span below the window, and of the centroids of every span that has more of them than it may.
+      double operations = 0;
+      const auto count = [&](auto tokens, auto C) {
+        operations += 2.0 * (2 + 1) * static_cast<double>(tokens * C) * 8;
+      };
+      for (Index begin = 0; begin < N; begin += W)
+        count(std::min(W, N - begin), std::min<Index>(6, std::min(W, N - begin)));
       for (const Block& block : approximated_blocks(N, N, config)) {
         CAPTURE(block.level);
         CAPTURE(block.key_begin);
@@ -712,6 +737,7 @@ TEST_CASE(
         if (mode != Mode::acausal && block.keys() < W) {
           const auto expected = afresh.at(block.level, block.key_begin, block.key_end);
           CHECK(std::equal(found.begin(), found.end(), expected.begin()));
+          count(block.keys(), Index{6});
           continue;
         }
         // Clusters of the windows, each made from its tokens alone.
@@ -755,6 +781,7 @@ TEST_CASE(
         }
         // Merged by a k-means over the centroids, weighted by size.
         const std::size_t M = centroids.size(), C = 6;
+        count(M, C);
         Rows means;
         for (std::size_t c = 0; c < C; ++c) means.push_back(centroids[c * M / C + M / (2 * C)]);
         Labels expected(M);
@@ -787,6 +814,7 @@ TEST_CASE(
           wrong += found[n] == expected[static_cast<std::size_t>(united[n])] ? 0 : 1;
         CHECK(wrong == 0);
       }
+      CHECK(labels.operations == operations);
       // And the result with them is what plain loops make of these labels.
       const MuseResult<double> result = run(x, config);
       CHECK(result.labels_k.values == labels.values);
