@@ -17,8 +17,9 @@ std::vector<bool> Clusters<Scalar>::non_empty() const {
 }
 
 template <class Scalar>
-Clusters<Scalar> make_clusters(const MatrixView<Scalar>& x, Labels labels, Index C,
-                               std::span<const Index> weights) {
+Clusters<Scalar> make_clusters(const MatrixView<Scalar>& x,
+                               Labels labels,  // NOLINT(performance-unnecessary-value-param): moved from
+                               Index C, std::span<const Index> weights) {
   MUSE_REQUIRE_EQ(static_cast<Index>(labels.size()), x.rows(), "make_clusters: expected a label a token");
   Clusters<Scalar> clusters;
   clusters.labels = std::move(labels);

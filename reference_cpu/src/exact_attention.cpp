@@ -87,10 +87,10 @@ double pair_count(Index Nq, Index Nk, const Mask& mask) {
   const auto triangle = [](double n) { return n * (n + 1) / 2; };
   const auto queries = static_cast<double>(Nq);
   if (mask.block > 0) {
-    const auto B = static_cast<double>(mask.block);
-    const auto blocks = static_cast<double>(Nq / mask.block), rest = static_cast<double>(Nq % mask.block);
-    if (mask.causal) return blocks * triangle(B) + triangle(rest);
-    return blocks * B * B + rest * std::min(B, static_cast<double>(Nk) - blocks * B);
+    const Index blocks = Nq / mask.block, rest = Nq % mask.block;
+    const auto whole = static_cast<double>(blocks), B = static_cast<double>(mask.block);
+    if (mask.causal) return whole * triangle(B) + triangle(static_cast<double>(rest));
+    return whole * B * B + static_cast<double>(rest * std::min(mask.block, Nk - blocks * mask.block));
   }
   return mask.causal ? triangle(queries) : queries * static_cast<double>(Nk);
 }
