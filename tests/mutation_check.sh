@@ -71,7 +71,7 @@ mutate "tilted_summaries: L without log of the sum" src/tilted_summaries.cpp 's/
 mutate "tilted_summaries: empty clusters have mass" src/tilted_summaries.cpp 's/a_ij\.maxCoeff\(\) : -std::numeric_limits<Scalar>::infinity\(\)/a_ij.maxCoeff() : Scalar(0)/' tilted_summaries
 mutate "tilted_summaries: value gradient transposed" src/tilted_summaries.cpp 's/return (v_centred\.transpose\(\).*);/Matrix<Scalar> g = \1; if (g.rows() == g.cols()) g.transposeInPlace(); return g;/' tilted_summaries far_field
 mutate "tilted_summaries: value gradient not centred" src/tilted_summaries.cpp 's/\.rowwise\(\) - summaries\.[kv]_tilde\(i\)\.row\(j\)//' tilted_summaries
-mutate "tilted_summaries: centroid order without log n" src/tilted_summaries.cpp 's/L\.col\(j\)\.array\(\) \+= std::log.*;/;/' tilted_summaries
+mutate "tilted_summaries: centroid order without log n" src/tilted_summaries.cpp 's/^(  for .*\) ).*L\.col\(j\)\.array\(\) \+= std::log.*;/\1;/' tilted_summaries
 mutate "tilted_summaries: mean of an empty cluster" src/tilted_summaries.cpp 's/if \(keys\.count\(j\) == 0\) continue;//' tilted_summaries
 
 # ---- Retrieval
