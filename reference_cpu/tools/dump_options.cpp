@@ -49,11 +49,13 @@ std::uint64_t fingerprint(const Dump& dump) {
 
 }  // namespace
 
-void ConfigOptions::add_to(CLI::App& command) {
+void ConfigOptions::add_to(CLI::App& command, const std::map<std::string, std::string>& renamed) {
   const std::string group = "The method";
   const auto add = [&](const OptionInfo& option) {
     Typed& typed = typed_[option.name];
-    typed.option = command.add_option("--" + option.name, typed.text,
+    const auto other = renamed.find(option.name);
+    const std::string& name = other == renamed.end() ? option.name : other->second;
+    typed.option = command.add_option("--" + name, typed.text,
                                       described(option.help, option.unit, option.default_value));
     typed.option->type_name(option.type)->group(group);
   };

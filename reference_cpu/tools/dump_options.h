@@ -17,7 +17,8 @@ namespace muse::tools {
 /// The method's parameters as typed: those of muse::option_table(), and a config file under them.
 class ConfigOptions {
  public:
-  void add_to(CLI::App& command);
+  /// `renamed`: names of options that the command has another use for, and what they are called instead.
+  void add_to(CLI::App& command, const std::map<std::string, std::string>& renamed = {});
   /// Defaults, then the config file, then what was typed, which also wins over the file's values for single
   /// heads.
   [[nodiscard]] ConfigSet resolve(const Config& defaults) const;
