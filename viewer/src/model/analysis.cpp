@@ -18,6 +18,11 @@ std::string truth_key(const Slot& slot) {
   return head_key(slot) + (slot.causal() ? "/causal" : "/acausal");
 }
 
+std::string block_key(const Block& block) {
+  return fmt::format("/{}:{}:{}:{}:{}", block.level, block.query_begin, block.query_end, block.key_begin,
+                     block.key_end);
+}
+
 }  // namespace
 
 std::string slot_key(const Slot& slot) {
@@ -91,6 +96,93 @@ std::shared_ptr<const QueryErrors> Analysis::query_errors(const Slot& slot, Task
   return query_errors_.get(slot_key(slot), [&] {
     const auto truth = exact(slot, task);
     return query_errors_of(run(slot, task)->attention, truth->attention);
+  });
+}
+
+std::shared_ptr<const BlockParts> Analysis::block_parts(const Slot& slot, Task& task) {
+  return block_parts_.get(slot_key(slot) + fmt::format("/{}", slot.config.block), [&] {
+    const auto truth = exact(slot, task);
+    const auto approximate = run(slot, task);
+    return block_parts_of(*session_, slot, *truth, *approximate, task);
+  });
+}
+
+std::shared_ptr<const PairErrors> Analysis::pair_errors(const Slot& slot, const Block& block, Task& task) {
+  return pair_errors_.get(slot_key(slot) + block_key(block), [&] {
+    const auto truth = exact(slot, task);
+    const auto approximate = run(slot, task);
+    return pair_errors_of(*session_, slot, block, *truth, *approximate, task);
+  });
+}
+
+std::shared_ptr<const RetrievedPairs> Analysis::retrieved_pairs(const Slot& slot, Task& task) {
+  constexpr Index kCells = 256;
+  return retrieved_pairs_.get(slot_key(slot), [&] {
+    const auto approximate = run(slot, task);
+    return retrieved_pairs_of(*session_, slot, kCells, *approximate, task);
+  });
+}
+
+std::shared_ptr<const Projection> Analysis::projection(const Slot& slot, const Block& block, Basis basis,
+                                                       Task& task) {
+  const std::string key =
+      slot_key(slot) + block_key(block) + (basis == Basis::joint ? "/joint" : "/separate");
+  return projections_.get(key, [&] {
+    const auto approximate = run(slot, task);
+    return projection_of(*session_, slot, block, basis, *approximate, task);
+  });
+}
+
+std::shared_ptr<const Explanation> Analysis::explanation(const Slot& slot, Index query, Task& task) {
+  return explanations_.get(slot_key(slot) + fmt::format("/{}", query), [&] {
+    MUSE_REQUIRE(slot.method == Method::muse, "stages of a query: only method muse has them; found ",
+                 slot_word(slot));
+    const auto approximate = run(slot, task);
+    Progress& progress = task.stage("stages of the query", 1);
+    const auto explained = [&]<class Scalar>(Scalar) {
+      return explain_query<Scalar>(*session_->head<Scalar>(slot.batch, slot.head, slot.tokens), query,
+                                   slot.config, approximate->labels_q, approximate->labels_k, &progress);
+    };
+    return slot.dtype == DType::float64 ? explained(double{}) : explained(float{});
+  });
+}
+
+std::shared_ptr<const QueryProfile> Analysis::profile(const Slot& slot, Index query, Task& task) {
+  return profiles_.get(slot_key(slot) + fmt::format("/{}", query), [&] {
+    const auto approximate = run(slot, task);
+    return query_profile_of(*session_, slot, query, *approximate, task);
+  });
+}
+
+std::shared_ptr<const TradeOff> Analysis::trade_off(const Slot& slot, Grid grid, double max_error,
+                                                    Task& task) {
+  Slot current = slot;
+  current.dtype = DType::float32;
+  current.method = Method::muse;
+  const std::string key =
+      slot_key(current) + fmt::format("/{}/{}", grid == Grid::full ? "full" : "quick", max_error);
+  return trade_offs_.get(key, [&] {
+    const auto truth = exact(current, task);
+    return trade_off_of(*session_, current, grid, max_error, *truth, task);
+  });
+}
+
+std::shared_ptr<const KmeansPasses> Analysis::kmeans_passes(const Slot& slot, const Block& block, Side side,
+                                                            Task& task) {
+  const std::string key = slot_key(slot) + block_key(block) + (side == Side::keys ? "/keys" : "/queries");
+  return kmeans_passes_.get(key, [&] { return kmeans_passes_of(*session_, slot, block, side, task); });
+}
+
+std::shared_ptr<AttentionPyramid> Analysis::pyramid(const Slot& slot, MapKind map, TokenSort sort,
+                                                    Index level, Task& task) {
+  const std::string key = slot_key(slot) + fmt::format("/{}/{}/{}", name_of(map),
+                                                       sort == TokenSort::cluster ? "cluster" : "position",
+                                                       sort == TokenSort::cluster ? level : 0);
+  return *pyramids_.get(key, [&] {
+    const auto truth = exact(slot, task);
+    const auto approximate = run(slot, task);
+    return std::make_shared<AttentionPyramid>(session_->head<float>(slot.batch, slot.head, slot.tokens), slot,
+                                              truth, approximate, map, sort, level);
   });
 }
 

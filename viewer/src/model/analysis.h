@@ -13,6 +13,7 @@
 #include "model/part_errors.h"
 #include "model/projection.h"
 #include "model/query_profile.h"
+#include "model/retrieved_pairs.h"
 #include "model/settings.h"
 #include "model/task.h"
 #include "model/trade_off.h"
@@ -41,6 +42,8 @@ class Analysis {
   /// Errors of each (query cluster, key cluster) of a block (8.5), (8.6).
   [[nodiscard]] std::shared_ptr<const PairErrors> pair_errors(const Slot& slot, const Block& block,
                                                               Task& task);
+  /// Which pairs retrieval attends exactly, in cells.
+  [[nodiscard]] std::shared_ptr<const RetrievedPairs> retrieved_pairs(const Slot& slot, Task& task);
   /// Queries and keys of a block in two dimensions, with their clusters.
   [[nodiscard]] std::shared_ptr<const Projection> projection(const Slot& slot, const Block& block,
                                                              Basis basis, Task& task);
@@ -64,6 +67,7 @@ class Analysis {
   Cache<QueryErrors> query_errors_{16};
   Cache<BlockParts> block_parts_{8};
   Cache<PairErrors> pair_errors_{8};
+  Cache<RetrievedPairs> retrieved_pairs_{4};
   Cache<Projection> projections_{6};
   Cache<Explanation> explanations_{32};
   Cache<QueryProfile> profiles_{16};

@@ -14,13 +14,6 @@
 
 namespace muse::viewer {
 
-/// What a map's cells show of the weights: for exact and approximate maps the weights themselves, for a
-/// difference ŵ - w, and what `metric` makes of it.
-struct MapQuantity {
-  MapKind map = MapKind::exact;
-  ErrorMetric metric = ErrorMetric::signed_difference;  ///< of a difference; otherwise unused
-};
-
 /// Cells of a viewport: values [rows, cols] of cells of `cell` by `cell` pairs, from (query0, key0) of the
 /// order in which tokens are shown.
 struct MapView {
@@ -29,6 +22,9 @@ struct MapView {
   render::Matrix values;       ///< NaN: no query of the cell sees any of its keys
 };
 
+/// A map shows w (exact), ŵ (approximate), or of their difference, by metric: ŵ - w (value, signed), |ŵ - w|,
+/// (ŵ - w)², or ((ŵ - w) / w)². Weights of the approximation are those of key_weights.h. In float.
+///
 /// Tiles of kTileCells² cells at zoom levels z = 0, 1, …, each computed from the weights of its pairs in
 /// strips: never more than a strip of weights at a time, whatever N. Tiles are kept up to a limit, the least
 /// recently seen go first. Thread-safe.
@@ -57,19 +53,30 @@ class AttentionPyramid {
   [[nodiscard]] MapView view_of_ready(Index query_begin, Index query_end, Index key_begin, Index key_end,
                                       Index most_cells, Aggregation aggregate, ErrorMetric metric,
                                       bool& complete);
-  /// One pair of tokens: (exact, approximate) weight; {0, 0} where the query does not see the key.
-  [[nodiscard]] std::pair<double, double> weights(Index query, Index key) const;
+  /// (1.1) e^{s q·k - L} of one pair of tokens; 0 where the query does not see the key.
+  [[nodiscard]] double exact_weight(Index query, Index key) const;
+  /// Places of tokens: the reverse of the orders.
+  [[nodiscard]] Index place_of_query(Index token) const {
+    return query_place_[static_cast<std::size_t>(token)];
+  }
+  [[nodiscard]] Index place_of_key(Index token) const { return key_place_[static_cast<std::size_t>(token)]; }
 
  private:
   struct Tile {
     std::vector<float> max, mean;  // [kTileCells, kTileCells]; NaN: nothing seen
   };
-  using TileKey = std::tuple<int, Index, Index, int>;  // z, tile row, tile column, metric
+  using TilePointer = std::shared_ptr<const Tile>;
+  using TileKey = std::tuple<int, Index, Index, ErrorMetric>;  // z, row and column of tiles
 
-  [[nodiscard]] int zoom_of(Index queries, Index keys, Index most_cells) const;
-  [[nodiscard]] std::shared_ptr<const Tile> find(const TileKey& key);
-  [[nodiscard]] std::vector<std::pair<TileKey, std::shared_ptr<const Tile>>> compute_row(
-      int z, Index tile_row, Index first_col, Index last_col, ErrorMetric metric, Progress& progress) const;
+  struct Area;
+  template <class Make>
+  [[nodiscard]] MapView assemble(Index query_begin, Index query_end, Index key_begin, Index key_end,
+                                 Index most_cells, Aggregation aggregate, const Make& tile_at) const;
+  [[nodiscard]] TilePointer find(const TileKey& key);
+  void keep(const TileKey& key, TilePointer tile);
+  void compute_row(int z, Index tile_row, Index first_col, Index last_col, ErrorMetric metric,
+                   Progress& progress);
+  void add_block(const Block& block, Area& area, ErrorMetric metric, Progress& progress) const;
 
   std::shared_ptr<const Head<float>> head_;
   Slot slot_;
@@ -77,6 +84,7 @@ class AttentionPyramid {
   MapKind map_;
   Index Nq_ = 0, Nk_ = 0;
   std::vector<Index> query_order_, key_order_, query_borders_, key_borders_;
+  std::vector<Index> query_place_, key_place_;
 
   std::mutex mutex_;
   std::list<std::pair<TileKey, std::shared_ptr<const Tile>>> tiles_;  // the latest first

@@ -49,7 +49,7 @@ struct PairErrors {
   Index Cq = 0, Ck = 0;
   std::vector<Index> sizes_q, sizes_k;  ///< [Cq] queries of the block, [Ck] keys
   std::vector<PartError> pairs;         ///< [Cq, Ck]; zero where a cluster is empty
-  std::vector<bool> retrieved;          ///< [Cq, Ck]
+  std::vector<char> retrieved;          ///< [Cq, Ck]; 1: its tokens are attended
 
   [[nodiscard]] const PartError& at(Index i, Index j) const {
     return pairs[static_cast<std::size_t>(i * Ck + j)];

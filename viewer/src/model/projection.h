@@ -54,7 +54,7 @@ struct Projection {
   /// [Cq, Ck, 2] tilted key centroids k̃_ij (3.4) in the keys' axes, and their log-masses (3.2); plain ones
   /// for the order centroid.
   std::vector<double> tilted, log_mass;
-  std::vector<bool> retrieved;  ///< [Cq, Ck]
+  std::vector<char> retrieved;  ///< [Cq, Ck]
 };
 
 /// Method muse only.

@@ -145,6 +145,26 @@ Row perhaps(std::string name, std::optional<Index> ViewSettings::*member, std::i
           }};
 }
 
+Row metric_row(std::string help, std::string views) {
+  const std::string words = "auto|" + choices(kMetrics);
+  return {info_of("metric", words, "", "auto", std::move(help), std::move(views)),
+          [=](ViewSettings& settings, std::string_view text) {
+            if (text == "auto") {
+              settings.metric.reset();
+              return;
+            }
+            for (const auto& [value, word] : kMetrics)
+              if (word == text) {
+                settings.metric = value;
+                return;
+              }
+            refuse("metric", words, text);
+          },
+          [](const ViewSettings& settings) {
+            return settings.metric ? std::string(name_in(kMetrics, *settings.metric)) : "auto";
+          }};
+}
+
 Row colormap_row() {
   std::string words = "auto";
   for (const std::string_view name : render::colormap_names()) words.append("|").append(name);
@@ -255,10 +275,11 @@ const std::vector<Row>& rows() {
   using S = ViewSettings;
   static const std::vector<Row> table = [] {
     std::vector<Row> r;
-    r.push_back(choice("metric", &S::metric, kMetrics,
-                       "what of an error is shown: the approximation's own value, signed or absolute "
-                       "difference, squared, relative squared; the picture states the formula",
-                       "error attention histogram"));
+    r.push_back(
+        metric_row("what of an error is shown: the approximation's own value, signed or absolute "
+                   "difference, squared, relative squared; the picture states the formula; auto is "
+                   "relative, and signed for attention maps",
+                   "error attention histogram"));
     r.push_back(
         choice("per", &S::per, kPers,
                "errors of queries, of (query cluster, key cluster) pairs of one block, or of the blocks "

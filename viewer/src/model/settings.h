@@ -66,7 +66,7 @@ struct Zoom {
 
 /// How the views look. `view_option_table()` documents each one.
 struct ViewSettings {
-  ErrorMetric metric = ErrorMetric::relative;
+  std::optional<ErrorMetric> metric;  ///< absent: relative for errors, signed for attention maps
   ErrorPer per = ErrorPer::query;
   bool all_heads = false;
   MapKind map = MapKind::exact;
@@ -94,6 +94,8 @@ struct ViewSettings {
   std::optional<Index> pass;  ///< of the k-means playback; absent: the last
   std::optional<Zoom> zoom;   ///< absent: everything
 
+  [[nodiscard]] ErrorMetric error_metric() const { return metric.value_or(ErrorMetric::relative); }
+  [[nodiscard]] ErrorMetric map_metric() const { return metric.value_or(ErrorMetric::signed_difference); }
   friend bool operator==(const ViewSettings&, const ViewSettings&) = default;
 };
 

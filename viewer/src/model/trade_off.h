@@ -10,7 +10,7 @@
 namespace muse::viewer {
 
 struct TradeOffPoint {
-  std::string series;     ///< "retrieve", "clusters", "block", "order", or "all"
+  std::string series;     ///< the parameter that is varied: points of one series are joined
   std::string name;       ///< what is tried: "r=8"
   Slot slot;              ///< becomes the current setting when the point is clicked
   double error = 0;       ///< (8.1)
@@ -23,6 +23,7 @@ struct TradeOff {
   std::vector<TradeOffPoint> points;  ///< the current setting first
   double exact_seconds = 0;
   double max_error = 0;
+  Index tuned_tokens = 0;    ///< that the tuner saw, from the first on: at most 8192 in the quick grid
   bool tuned_found = false;  ///< whether a setting tried by the tuner keeps within max_error
 };
 

@@ -15,6 +15,14 @@ class ErrorView : public View {
   }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
+    switch (state.view.per) {
+      case ErrorPer::pair:
+        return pair_error_content(analysis, state, task);
+      case ErrorPer::block:
+        return block_error_content(analysis, state, task);
+      case ErrorPer::query:
+        break;
+    }
     return query_error_content(analysis, state, task);
   }
 };

@@ -79,7 +79,7 @@ class QueryErrorContent : public ViewContent {
     const bool wide = options.width >= 640 * options.ui_scale;
     const bool strip = (!heads_.empty() || comparing()) && options.height >= 420 * options.ui_scale;
     figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
-    if (wide) figure.col_weights = {2.4, 1};
+    if (wide) figure.col_weights = {2.9, 1};
     figure.row_weights = {
         1, heads_.empty() ? 0.6 : std::clamp(0.12 * static_cast<double>(heads_.size()), 0.35, 1.5)};
     const QuantityScale quantity = scale_of_all();
@@ -152,7 +152,7 @@ class QueryErrorContent : public ViewContent {
   }
 
  private:
-  [[nodiscard]] ErrorMetric metric() const { return state_.view.metric; }
+  [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
   [[nodiscard]] bool comparing() const { return slots_.size() > 1; }
   [[nodiscard]] const std::vector<double>& values(std::size_t slot) const {
     return slots_[slot].errors->by(metric());
@@ -342,7 +342,7 @@ class QueryErrorContent : public ViewContent {
                                     const Selection& selection) const {
     std::string text = subject_of(*session_, state_);
     for (std::size_t s = 0; s < slots_.size(); ++s)
-      text += fmt::format(" {}error of the head {} (8.1).", comparing() ? (s == 0 ? "A: " : "B: ") : "",
+      text += fmt::format(" {}Error of the head {} (8.1).", comparing() ? (s == 0 ? "A: " : "B: ") : "",
                           short_number(slots_[s].errors->head.rel_sq_err, 4));
     text += fmt::format(" {}, {}.", query_error_formula(metric()), quantity.words);
     const Index shown = last_ - first_;

@@ -11,7 +11,8 @@ namespace muse::viewer {
 
 std::span<const View* const> all_views() {
   static const std::vector<const View*> views = {
-      &error_view(),
+      &clusters_view(),  &attention_view(), &error_view(),     &blocks_view(), &profile_view(),
+      &histogram_view(), &tradeoff_view(),  &inspector_view(), &kmeans_view(),
   };
   return views;
 }

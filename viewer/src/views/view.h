@@ -44,6 +44,8 @@ class ViewContent {
   [[nodiscard]] virtual Hit hit(const render::Drawn& drawn, const Selection& selection,
                                 render::Point at) const = 0;
   [[nodiscard]] virtual Numbers numbers() const = 0;
+  /// The setting that a target stands for (a point of the trade-off): a click makes it the current one.
+  [[nodiscard]] virtual std::optional<Slot> setting_of(const Target&) const { return std::nullopt; }
 };
 
 class View {
