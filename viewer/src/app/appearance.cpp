@@ -38,9 +38,9 @@ ImFont* add_font(bool bold, float size) {
   config.OversampleH = 2;
   config.OversampleV = 1;
   const std::string file = font_file(bold);
-  ImFont* font = file.empty() ? nullptr
-                              : atlas.AddFontFromFileTTF(file.c_str(), size, &config,
-                                                         bold ? kBoldGlyphs : kTextGlyphs);
+  ImFont* font =
+      file.empty() ? nullptr
+                   : atlas.AddFontFromFileTTF(file.c_str(), size, &config, bold ? kBoldGlyphs : kTextGlyphs);
   if (font != nullptr) return font;
   config.SizePixels = size;
   return atlas.AddFontDefault(&config);

@@ -9,8 +9,8 @@ namespace muse::viewer {
 
 /// The colours that Dear ImGui's style has no place for.
 struct Palette {
-  render::Color window;   ///< behind the panels
-  render::Color panel;    ///< under pictures and controls
+  render::Color window;  ///< behind the panels
+  render::Color panel;   ///< under pictures and controls
   render::Color ink, muted, border;
   render::Color accent;   ///< what is active
   render::Color warning;  ///< what went wrong

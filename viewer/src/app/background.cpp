@@ -11,7 +11,8 @@ constexpr int kComputingNiceness = 15;  // of -20 (first) to 19 (last)
 
 // The thread of the worker, and those that OpenMP makes for it, give way to the window's.
 void give_way(Worker& worker) {
-  worker.request("priority", [](Task&) { setpriority(PRIO_PROCESS, 0, kComputingNiceness); }, nullptr);
+  worker.request(
+      "priority", [](Task&) { setpriority(PRIO_PROCESS, 0, kComputingNiceness); }, nullptr);
 }
 
 }  // namespace

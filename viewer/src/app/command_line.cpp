@@ -3,7 +3,9 @@
 #include <fmt/format.h>
 
 #include <charconv>
+#include <tuple>
 
+#include "app/layout.h"
 #include "model/analysis.h"
 #include "muse/check.h"
 #include "tools/help.h"
@@ -49,10 +51,11 @@ ValueFilter parse_filter(const std::string& text) {
 }  // namespace
 
 void CommandLine::add_to(CLI::App& app) {
-  app.add_option("DUMP", dump_,
-                 "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")
-      ->type_name("")
-      ->required();
+  app.add_option(
+         "DUMP", dump_,
+         "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file; a window can "
+         "be opened without one")
+      ->type_name("");
   const std::string output = "What to write";
   app.add_option("--export", export_,
                  "write the picture (.png) or its numbers (.npy, .csv), without a window")
@@ -64,19 +67,50 @@ void CommandLine::add_to(CLI::App& app) {
     help += fmt::format(" {}: {};", view->name(), view->help());
   }
   help.back() = '.';
-  app.add_option("--view", view_, described(help, "", view_))->type_name(names)->group(output);
-  app.add_option("--size", size_, described("size of the picture", "pixels", "the view's own"))
+  view_typed_ = app.add_option("--view", view_, described(help, "", view_))->type_name(names)->group(output);
+  app.add_option("--size", size_,
+                 described("size of the picture, or of the window", "pixels", "the view's own"))
       ->type_name("WIDTHxHEIGHT")
       ->group(output);
-  app.add_option("--ui-scale", ui_scale_,
-                 described("size of text and lines; 2 on a HiDPI screen", "times", "1"))
-      ->type_name("NUMBER")
-      ->check(unnamed(CLI::Range(0.25, kLargestUiScale)))
-      ->group(output);
-  app.add_option("--theme", theme_, described("background", "", theme_))
-      ->type_name("light|dark")
-      ->check(unnamed(CLI::IsMember({"light", "dark"})))
-      ->group(output);
+  ui_scale_typed_ = app.add_option("--ui-scale", ui_scale_,
+                                   described("size of text and lines; 2 on a HiDPI screen", "times", "1"))
+                        ->type_name("NUMBER")
+                        ->check(unnamed(CLI::Range(0.25, kLargestUiScale)))
+                        ->group(output);
+  theme_typed_ = app.add_option("--theme", theme_, described("background", "", theme_))
+                     ->type_name("light|dark")
+                     ->check(unnamed(CLI::IsMember({"light", "dark"})))
+                     ->group(output);
+
+  const std::string window = "The window (without --export)";
+  std::vector<std::string> layouts;
+  std::string layout_words;
+  for (const Layout& layout : layout_presets()) {
+    layouts.push_back(layout.name);
+    layout_words.append(layout_words.empty() ? "" : "|").append(layout.name);
+  }
+  app.add_option("--layout", layout_,
+                 described("which views stand where; --view alone shows that one", "", "as last time"))
+      ->type_name(layout_words)
+      ->check(unnamed(CLI::IsMember(layouts)))
+      ->group(window);
+  app.add_option(
+         "--screenshot", screenshot_,
+         "draw the whole window, save it as .png once everything is computed, and close it; settings of "
+         "earlier runs do not count")
+      ->type_name("FILE")
+      ->group(window);
+  app.add_option("--frames", frames_,
+                 "close the window after so many frames, computed or not; with --screenshot save it then")
+      ->type_name("INT")
+      ->check(unnamed(CLI::Range(1, 1000000)))
+      ->group(window);
+  app.add_option(
+         "--state-json", state_json_,
+         "write what the window shows, and where, whenever it changes: to a file, which always holds the "
+         "latest, or as lines to standard output for -")
+      ->type_name("FILE|-")
+      ->group(window);
 
   const std::string what = "What to look at";
   app.add_option("--head", head_, described("query head, 0-based", "index", "0"))
@@ -128,6 +162,26 @@ void CommandLine::add_to(CLI::App& app) {
   config_.add_to(app, {{"metric", "query-metric"}});
 }
 
+WindowOptions CommandLine::window_options() const {
+  WindowOptions options{
+      .screenshot = screenshot_, .frames = frames_, .state_json = state_json_, .layout = layout_};
+  options.view_typed = view_typed_->count() > 0;
+  if (!screenshot_.empty() && !screenshot_.ends_with(".png"))
+    throw UsageError(fmt::format("--screenshot: expected a file ending in .png, found '{}'", screenshot_));
+  if (!size_.empty())
+    std::tie(options.width, options.height) = parse_size(size_);
+  else if (!screenshot_.empty())
+    std::tie(options.width, options.height) = std::pair(1600, 1000);
+  if (ui_scale_typed_->count() > 0) options.ui_scale = ui_scale_;
+  if (theme_typed_->count() > 0) options.dark = theme_ == "dark";
+  return options;
+}
+
+void CommandLine::set_typed_view_options(ViewSettings& settings) const {
+  for (const auto& [name, typed] : view_options_)
+    if (typed.option->count() > 0) set_view_option(settings, name, typed.text);
+}
+
 void CommandLine::use_threads() const {
   tools::use_threads(threads_);
 }
@@ -154,8 +208,7 @@ ViewState CommandLine::state(const DumpSession& session) const {
     require_slot_fits(session, slot);
     state.slots.push_back(std::move(slot));
   }
-  for (const auto& [name, typed] : view_options_)
-    if (typed.option->count() > 0) set_view_option(state.view, name, typed.text);
+  set_typed_view_options(state.view);
   state.selection = selection(session, state);
   return state;
 }

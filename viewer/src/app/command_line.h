@@ -13,6 +13,18 @@
 
 namespace muse::viewer {
 
+/// How the window is opened.
+struct WindowOptions {
+  std::string screenshot;     ///< written, then the window closes; empty: a person closes it
+  std::optional<int> frames;  ///< drawn before that
+  std::string state_json;     ///< where the state goes; empty: nowhere
+  std::string layout;         ///< empty: as last time
+  bool view_typed = false;    ///< one view was asked for
+  std::optional<int> width, height;
+  std::optional<double> ui_scale;
+  std::optional<bool> dark;
+};
+
 /// What was typed, and what it means for a dump.
 class CommandLine {
  public:
@@ -25,6 +37,9 @@ class CommandLine {
   [[nodiscard]] ViewState state(const DumpSession& session) const;
   /// Size and look of the picture; `size` where none was typed.
   [[nodiscard]] render::FigureOptions figure_options(render::FigureOptions size) const;
+  [[nodiscard]] WindowOptions window_options() const;
+  /// Sets the view options that were typed.
+  void set_typed_view_options(ViewSettings& settings) const;
   /// Sets OpenMP's number of threads.
   void use_threads() const;
 
@@ -43,6 +58,9 @@ class CommandLine {
   std::optional<std::int64_t> query_, key_, query_cluster_, key_cluster_;
   std::string filter_, size_, theme_ = "light";
   double ui_scale_ = 1;
+  std::string screenshot_, state_json_, layout_;
+  std::optional<int> frames_;
+  CLI::Option *view_typed_ = nullptr, *theme_typed_ = nullptr, *ui_scale_typed_ = nullptr;
 };
 
 }  // namespace muse::viewer

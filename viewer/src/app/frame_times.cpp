@@ -29,12 +29,16 @@ nlohmann::ordered_json FrameTimes::to_json() const {
   std::vector<float> sorted = latest_;
   std::sort(sorted.begin(), sorted.end());
   const auto at = [&](double share) {
-    return sorted.empty() ? 0.0
-                          : rounded(sorted[static_cast<std::size_t>(
-                                share * static_cast<double>(sorted.size() - 1) + 0.5)]);
+    return sorted.empty()
+               ? 0.0
+               : rounded(
+                     sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1) + 0.5)]);
   };
-  return {{"frames", count_},         {"median_ms", at(0.5)},         {"p95_ms", at(0.95)},
-          {"largest_ms", rounded(largest_)}, {"above_33_ms", above_33_ms_}};
+  return {{"frames", count_},
+          {"median_ms", at(0.5)},
+          {"p95_ms", at(0.95)},
+          {"largest_ms", rounded(largest_)},
+          {"above_33_ms", above_33_ms_}};
 }
 
 }  // namespace muse::viewer

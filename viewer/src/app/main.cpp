@@ -8,6 +8,7 @@
 
 #include "app/command_line.h"
 #include "app/export.h"
+#include "app/viewer.h"
 #include "muse/check.h"
 #include "tools/help.h"
 #include "tools/interrupt.h"
@@ -53,7 +54,8 @@ int run_command(int argc, char** argv) {
   });
   app.get_option("--version")->description("print version, commit, compiler and libraries, and exit");
   app.footer(
-      "Example:\n  muse-viewer DUMP --export errors.png --view error --heads all --clusters S/16:32:512 "
+      "Examples:\n  muse-viewer DUMP\n  muse-viewer DUMP --export errors.png --view error --heads all "
+      "--clusters S/16:32:512 "
       "--retrieve 8\n"
       "Exit status: 0 done, 1 wrong use, 2 file problem, 3 shapes or versions that do not fit, 130 "
       "interrupted.");
@@ -64,9 +66,10 @@ int run_command(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::wrong_use);
   }
-  if (line.export_path().empty()) throw UsageError("expected --export FILE");
   line.use_threads();
   const View& view = view_named(line.view());
+  if (line.export_path().empty()) return run_viewer(line);
+  if (line.dump().empty()) throw UsageError("expected a dump to export from; see --help");
   const render::FigureOptions options = line.figure_options(view.default_size());
   const auto session = std::make_shared<const DumpSession>(line.dump());
   const ViewState state = line.state(*session);

@@ -1,6 +1,5 @@
 #include "app/picture.h"
 
-#include <chrono>
 #include <utility>
 
 namespace muse::viewer {
@@ -82,6 +81,11 @@ void Picture::note_cancelled() {
   computing_key_.clear();
 }
 
+double Picture::seconds_computing() const {
+  if (computing_key_.empty()) return 0;
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - computing_since_).count();
+}
+
 const std::string& Picture::failure() const {
   static const std::string none;
   return failed_key_ == wanted_key_ ? failure_ : none;
@@ -108,7 +112,10 @@ void Picture::keep(const std::string& key, std::shared_ptr<const ViewContent> co
 
 void Picture::compute(const PictureRequest& request, const std::string& key) {
   // A view that computes elsewhere than the one before it leaves nothing running there.
-  if (!computing_key_.empty()) background_.for_view(computing_view_).cancel(channel_);
+  if (computing_key_.empty())
+    computing_since_ = std::chrono::steady_clock::now();
+  else
+    background_.for_view(computing_view_).cancel(channel_);
   computing_key_ = key;
   computing_settled_ = settled_key_of(request);
   computing_view_ = request.view->name();

@@ -2,6 +2,7 @@
 // keeps the last of each until newer ones come.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <list>
 #include <memory>
@@ -27,7 +28,7 @@ struct PictureRequest {
 struct Shot {
   const View* view = nullptr;
   std::shared_ptr<const ViewContent> content;
-  std::string key;      ///< of the content
+  std::string key;  ///< of the content
   ViewSettings view_settings;
   Selection selection;  ///< as drawn
   render::FigureOptions options;
@@ -56,6 +57,8 @@ class Picture {
   [[nodiscard]] bool is_current() const;
   /// Whether a computation of the content is waiting or running.
   [[nodiscard]] bool is_computing() const { return !computing_key_.empty(); }
+  /// How long it has been computing without a result.
+  [[nodiscard]] double seconds_computing() const;
   [[nodiscard]] bool was_cancelled() const { return cancelled_ && !failure().empty(); }
   /// Why the content of the last request cannot be shown; empty: it can, or is not known yet.
   [[nodiscard]] const std::string& failure() const;
@@ -84,12 +87,13 @@ class Picture {
   std::shared_ptr<Link> link_;
 
   std::uint64_t opened_ = 0;
-  std::string wanted_key_;     // of the last request
-  std::string computing_key_;  // asked of a worker, without answer yet
+  std::string wanted_key_;         // of the last request
+  std::string computing_key_;      // asked of a worker, without answer yet
   std::string computing_settled_;  // the same without what is hovered
   std::string computing_view_;
   std::string failed_key_, failure_;
   bool cancelled_ = false;
+  std::chrono::steady_clock::time_point computing_since_;
   std::list<Ready> ready_;  // the latest first
 
   bool drawing_ = false;

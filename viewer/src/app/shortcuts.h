@@ -44,11 +44,11 @@ struct Shortcut {
   int key = 0;   ///< as GLFW numbers them
   int mods = 0;  ///< of GLFW_MOD_SHIFT, GLFW_MOD_CONTROL
   Action action = Action::help;
-  int argument = 0;         ///< number of the view or layout, or the step
-  std::string keys;         ///< as a person writes them
-  std::string what;         ///< what it does
-  std::string where;        ///< the visible control that does the same
-  bool repeats = false;     ///< also while the key is held
+  int argument = 0;           ///< number of the view or layout, or the step
+  std::string keys;           ///< as a person writes them
+  std::string what;           ///< what it does
+  std::string where;          ///< the visible control that does the same
+  bool repeats = false;       ///< also while the key is held
   bool while_typing = false;  ///< also while a text field has the keyboard
 };
 

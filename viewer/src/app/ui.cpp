@@ -20,9 +20,11 @@ constexpr double kOverviewExtent = 340;  // logical pixels of the picture that a
 std::string advice_for(const std::string& path) {
   std::error_code error;
   if (!std::filesystem::exists(path, error))
-    return "Nothing is there. Check the path; a dump is a folder with meta.json, q.npy, k.npy and v.npy, or an "
+    return "Nothing is there. Check the path; a dump is a folder with meta.json, q.npy, k.npy and v.npy, or "
+           "an "
            ".npz or .safetensors file.";
-  return "What was open stays open. The formats are in docs/formats.md; `muse info` on the same path says more.";
+  return "What was open stays open. The formats are in docs/formats.md; `muse info` on the same path says "
+         "more.";
 }
 
 }  // namespace
@@ -31,7 +33,8 @@ render::FigureOptions Ui::figure_options(const Area& area) const {
   return {.width = std::max(16, static_cast<int>(area.width())),
           .height = std::max(16, static_cast<int>(area.height())),
           .ui_scale = appearance.scale(),
-          .dark = appearance.dark()};
+          .dark = appearance.dark(),
+          .minimap = false};
 }
 
 void Ui::open_dump(const std::string& path, std::function<void()> opened) {
@@ -107,8 +110,9 @@ void Ui::export_focused(const std::string& path, bool as_on_screen) {
       [this](const std::string& message) {
         background.inbox.post([this, message] {
           tell("The export was not written",
-               message + "\n\nChoose another file: its folder must be there and writable, and its name must end "
-                         "in .png, .npy or .csv.");
+               message +
+                   "\n\nChoose another file: its folder must be there and writable, and its name must end "
+                   "in .png, .npy or .csv.");
         });
       });
 }
@@ -172,36 +176,77 @@ void Ui::act(Action action, int argument) {
   Workspace& w = workspace;
   const auto query = [&]() -> Index { return w.selection.shown().query.value_or(0); };
   switch (action) {
-    case Action::open: open_dialog.wanted = true; break;
-    case Action::export_view: export_dialog.wanted = w.session != nullptr; break;
-    case Action::help: help_shown = !help_shown; break;
-    case Action::quit: quit = true; break;
+    case Action::open:
+      open_dialog.wanted = true;
+      break;
+    case Action::export_view:
+      export_dialog.wanted = w.session != nullptr;
+      break;
+    case Action::help:
+      help_shown = !help_shown;
+      break;
+    case Action::quit:
+      quit = true;
+      break;
     case Action::escape:
       if (help_shown)
         help_shown = false;
       else
         w.selection.escape();
       break;
-    case Action::step_head: w.step_head(argument); break;
-    case Action::step_layer: w.step_layer(argument); break;
-    case Action::step_query: w.lock_query(query() + argument); break;
-    case Action::go_to_query: focus_query_field = settings.sidebar = true; break;
-    case Action::show_a: w.shown = Shown::a; w.edited_slot = 0; break;
-    case Action::show_b: w.shown = Shown::b; w.edited_slot = 1; break;
-    case Action::show_both: w.shown = Shown::both; break;
-    case Action::flip: break;  // as long as it is held: the main loop looks
-    case Action::set_view: w.set_view(w.focused, *all_views()[static_cast<std::size_t>(argument)]); break;
-    case Action::next_panel: w.focused = (w.focused + 1) % w.panels.size(); break;
-    case Action::maximise: w.maximised = !w.maximised; break;
-    case Action::use_layout: use_layout(layout_presets()[static_cast<std::size_t>(argument)]); break;
-    case Action::fit: w.set_zoom(w.focused_panel(), std::nullopt); break;
-    case Action::zoom_in: zoom_focused(0.8); break;
-    case Action::zoom_out: zoom_focused(1.25); break;
+    case Action::step_head:
+      w.step_head(argument);
+      break;
+    case Action::step_layer:
+      w.step_layer(argument);
+      break;
+    case Action::step_query:
+      w.lock_query(query() + argument);
+      break;
+    case Action::go_to_query:
+      focus_query_field = settings.sidebar = true;
+      break;
+    case Action::show_a:
+      w.shown = Shown::a;
+      w.edited_slot = 0;
+      break;
+    case Action::show_b:
+      w.shown = Shown::b;
+      w.edited_slot = 1;
+      break;
+    case Action::show_both:
+      w.shown = Shown::both;
+      break;
+    case Action::flip:
+      break;  // as long as it is held: the main loop looks
+    case Action::set_view:
+      w.set_view(w.focused, *all_views()[static_cast<std::size_t>(argument)]);
+      break;
+    case Action::next_panel:
+      w.focused = (w.focused + 1) % w.panels.size();
+      break;
+    case Action::maximise:
+      w.maximised = !w.maximised;
+      break;
+    case Action::use_layout:
+      use_layout(layout_presets()[static_cast<std::size_t>(argument)]);
+      break;
+    case Action::fit:
+      w.set_zoom(w.focused_panel(), std::nullopt);
+      break;
+    case Action::zoom_in:
+      zoom_focused(0.8);
+      break;
+    case Action::zoom_out:
+      zoom_focused(1.25);
+      break;
     case Action::lock_zoom:
       w.zoom_locked = !w.zoom_locked;
       if (w.zoom_locked) w.set_zoom(w.focused_panel(), w.focused_panel().settings.zoom);
       break;
-    case Action::minimap: settings.minimap = !settings.minimap; break;
+    case Action::minimap:
+      settings.minimap = !settings.minimap;
+      break;
     case Action::play: {
       Index first = 0, last = 0;
       // Without something to play in the focused panel, the first one that has.
@@ -215,14 +260,24 @@ void Ui::act(Action action, int argument) {
         set_playback_step(w.focused_panel(), first);
       break;
     }
-    case Action::step_playback: step_playback(argument); break;
-    case Action::recompute: recompute(); break;
-    case Action::cancel: cancel_computations(); break;
-    case Action::theme: settings.dark = !settings.dark; break;
+    case Action::step_playback:
+      step_playback(argument);
+      break;
+    case Action::recompute:
+      recompute();
+      break;
+    case Action::cancel:
+      cancel_computations();
+      break;
+    case Action::theme:
+      settings.dark = !settings.dark;
+      break;
     case Action::scale:
       settings.ui_scale = std::clamp(std::round((appearance.scale() + 0.1 * argument) * 10) / 10, 0.5, 4.0);
       break;
-    case Action::sidebar: settings.sidebar = !settings.sidebar; break;
+    case Action::sidebar:
+      settings.sidebar = !settings.sidebar;
+      break;
   }
 }
 

@@ -54,10 +54,11 @@ struct PanelPlace {
 /// A drag that began on a picture.
 struct Drag {
   std::size_t panel = 0;
-  render::Frame frame;   ///< where and as it was pressed
+  render::Frame frame;  ///< where and as it was pressed
   ImVec2 from = {0, 0};
   bool moved = false;
-  bool selects_range = false;  ///< of the histogram; otherwise the picture is moved
+  bool moves = false;          ///< the picture
+  bool selects_range = false;  ///< of the histogram
 };
 
 class Ui {
@@ -79,12 +80,12 @@ class Ui {
   ExportDialog export_dialog;
   bool help_shown = false;
   bool focus_query_field = false;
-  std::string notice;  ///< one line of good news in the status bar
-  std::string opening;  ///< dump that is being read; empty: none
+  std::string notice;         ///< one line of good news in the status bar
+  std::string opening;        ///< dump that is being read; empty: none
   bool dump_is_gone = false;  ///< the file of the open dump has vanished: what is open stays
 
   // The pointer.
-  std::string readout;         ///< of what is under it
+  std::string readout;  ///< of what is under it
   std::optional<Drag> drag;
   bool hovers_picture = false;
   bool flip_held_by_button = false;

@@ -55,8 +55,9 @@ UserSettings read_user_settings(const std::filesystem::path& path, std::string& 
     aside += ".broken";
     std::error_code error;
     std::filesystem::rename(path, aside, error);
-    problem = fmt::format("The settings file {} cannot be read; it was set aside as {}, and the defaults hold.",
-                          path.string(), aside.filename().string());
+    problem =
+        fmt::format("The settings file {} cannot be read; it was set aside as {}, and the defaults hold.",
+                    path.string(), aside.filename().string());
     return settings;
   }
   if (const auto recent = object.find("recent"); recent != object.end() && recent->is_array())
@@ -90,9 +91,7 @@ std::string write_user_settings(const std::filesystem::path& path, const UserSet
                                       {"export_folder", settings.export_folder}};
   try {
     std::filesystem::create_directories(path.parent_path());
-    tools::write_in_place(path, [&](const std::filesystem::path& temporary) {
-      tools::write_text(temporary.string(), tools::json_text(object));
-    });
+    tools::write_text(path.string(), tools::json_text(object));
   } catch (const std::exception& error) {
     return fmt::format("The window's settings cannot be kept: {}", error.what());
   }

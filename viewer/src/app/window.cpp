@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <imgui.h>
 
-#define GLFW_INCLUDE_GLCOREARB
 #include <GLFW/glfw3.h>
 
 #include <algorithm>

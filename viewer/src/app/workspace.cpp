@@ -99,8 +99,7 @@ void Workspace::use_layout(const Layout& preset) {
   for (const Column& column : layout.columns)
     for (const Place& place : column.places) {
       Panel panel{.view = &view_or_first(place.view)};
-      for (const auto& [name, text] : place.options)
-        viewer::set_view_option(panel.settings, name, text);
+      for (const auto& [name, text] : place.options) viewer::set_view_option(panel.settings, name, text);
       panels.push_back(std::move(panel));
     }
   focused = 0;

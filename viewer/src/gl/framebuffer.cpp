@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#define GLFW_INCLUDE_GLCOREARB
 #include <GLFW/glfw3.h>
 
 namespace muse::viewer {

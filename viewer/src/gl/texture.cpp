@@ -1,6 +1,5 @@
 #include "gl/texture.h"
 
-#define GLFW_INCLUDE_GLCOREARB
 #include <GLFW/glfw3.h>
 
 namespace muse::viewer {

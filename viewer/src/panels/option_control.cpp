@@ -1,6 +1,7 @@
 #include "panels/option_control.h"
 
 #include <fmt/format.h>
+#include <imgui.h>
 #include <imgui_stdlib.h>
 
 #include <algorithm>
@@ -30,7 +31,8 @@ std::int64_t number_or(const std::string& text, std::int64_t otherwise) {
 std::string help_of(const OptionInfo& info, const OptionHints& hints) {
   std::string text = info.help;
   if (!info.unit.empty()) text += fmt::format("\nUnit: {}.", info.unit);
-  text += fmt::format("\nDefault: {}. On the command line: --{} {}", info.default_value, info.name, info.type);
+  text +=
+      fmt::format("\nDefault: {}. On the command line: --{} {}", info.default_value, info.name, info.type);
   if (!hints.more_help.empty()) text += "\n\n" + hints.more_help;
   return text;
 }
@@ -42,9 +44,8 @@ std::optional<std::string> text_field(Controls& controls, const std::string& id,
   static std::string edited_id, edited;
   std::string shown = edited_id == id ? edited : text;
   ImGui::SetNextItemWidth(width);
-  const bool entered =
-      ImGui::InputText(("##" + id).c_str(), &shown, ImGuiInputTextFlags_EnterReturnsTrue |
-                                                        ImGuiInputTextFlags_AutoSelectAll);
+  const bool entered = ImGui::InputText(
+      ("##" + id).c_str(), &shown, ImGuiInputTextFlags_EnterReturnsTrue | ImGuiInputTextFlags_AutoSelectAll);
   controls.note(id);
   if (ImGui::IsItemActive()) {
     edited_id = id;
@@ -111,8 +112,8 @@ std::optional<std::string> word_or_number(Controls& controls, const std::string&
   controls.note(id + "=" + word);
   if (text == word) return result;
   ImGui::SameLine();
-  if (auto typed = whole_number(controls, id, number_or(text, hints.least), hints,
-                                ImGui::GetContentRegionAvail().x))
+  if (auto typed =
+          whole_number(controls, id, number_or(text, hints.least), hints, ImGui::GetContentRegionAvail().x))
     result = typed;
   return result;
 }
@@ -188,7 +189,8 @@ std::optional<std::string> option_control(Controls& controls, const std::string&
   } else if (!words.empty()) {
     result = choice(controls, id, words, text);
   } else if (info.type == "INT") {
-    result = whole_number(controls, id, number_or(text, hints.least), hints, ImGui::GetContentRegionAvail().x);
+    result =
+        whole_number(controls, id, number_or(text, hints.least), hints, ImGui::GetContentRegionAvail().x);
   } else if (info.type.ends_with("|INT")) {
     result = word_or_number(controls, id, info.type.substr(0, info.type.size() - 4), text, hints);
   } else if (info.type == "auto|LOW:HIGH|P%:P%") {

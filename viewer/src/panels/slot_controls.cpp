@@ -12,7 +12,8 @@ namespace {
 
 const char* formula_of(const std::string& option) {
   if (option == "mode") return "docs/math.md, section 6: (6.1) says which blocks cover the causal triangle.";
-  if (option == "order") return "docs/math.md, section 4: what is kept of the expansion about the tilted centroid (3.4).";
+  if (option == "order")
+    return "docs/math.md, section 4: what is kept of the expansion about the tilted centroid (3.4).";
   if (option == "cluster-by" || option == "metric" || option == "passes" || option == "seed")
     return "docs/math.md, section 2.";
   if (option == "clusters-q" || option == "clusters-k")
@@ -36,7 +37,8 @@ void scale_clusters(Config& config, bool more) {
   for (PerLevel<ClusterRule>* rules : {&config.clusters_q, &config.clusters_k})
     for (ClusterRule& rule : rules->values) {
       const auto scaled = [&](std::int64_t n) { return more ? 2 * n : std::max<std::int64_t>(1, n / 2); };
-      if (rule.divisor > 0) rule.divisor = more ? std::max<std::int64_t>(1, rule.divisor / 2) : 2 * rule.divisor;
+      if (rule.divisor > 0)
+        rule.divisor = more ? std::max<std::int64_t>(1, rule.divisor / 2) : 2 * rule.divisor;
       rule.low = scaled(rule.low);
       rule.high = std::max(rule.low, rule.divisor > 0 ? scaled(rule.high) : rule.high);
     }

@@ -12,7 +12,8 @@ namespace {
 void separator(Ui& ui) {
   ImGui::SameLine(0, ui.px(9));
   const ImVec2 at = ImGui::GetCursorScreenPos();
-  ImGui::GetWindowDrawList()->AddLine({at.x, at.y + ui.px(3)}, {at.x, at.y + ImGui::GetFrameHeight() - ui.px(3)},
+  ImGui::GetWindowDrawList()->AddLine({at.x, at.y + ui.px(3)},
+                                      {at.x, at.y + ImGui::GetFrameHeight() - ui.px(3)},
                                       to_u32(ui.appearance.palette().border));
   ImGui::Dummy({1, ImGui::GetFrameHeight()});
   ImGui::SameLine(0, ui.px(9));

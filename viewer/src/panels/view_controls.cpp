@@ -1,4 +1,5 @@
-// The options of the focused panel's view: a control for each row of the view option table that matters to it.
+// The options of the focused panel's view: a control for each row of the view option table that matters to
+// it.
 #include <fmt/format.h>
 
 #include "model/head_runs.h"
@@ -32,8 +33,8 @@ OptionHints hints_of(const Ui& ui, const ViewOptionInfo& option) {
   if (option.name == "bins") hints.least = 2;
   if (option.name == "top") hints.least = 1;
   if (option.name == "metric")
-    for (const ErrorMetric metric : {ErrorMetric::value, ErrorMetric::signed_difference, ErrorMetric::absolute,
-                                     ErrorMetric::squared, ErrorMetric::relative})
+    for (const ErrorMetric metric : {ErrorMetric::value, ErrorMetric::signed_difference,
+                                     ErrorMetric::absolute, ErrorMetric::squared, ErrorMetric::relative})
       hints.more_help += fmt::format("{}{}: {}", hints.more_help.empty() ? "Of a query:\n" : "\n",
                                      name_of(metric), query_error_formula(metric));
   return hints;

@@ -88,7 +88,7 @@ class AttentionContent : public ViewContent {
       view.colormap.reset();
       add_map(axes, panels_[0], difference_, quantity_scale(std::span<const float>(differences), true, view),
               selection, options.dark, "difference of cells");
-    } else if (state_.view.zoom && options.width >= 700 * options.ui_scale) {
+    } else if (options.minimap && state_.view.zoom && options.width >= 700 * options.ui_scale) {
       figure.col_weights = {1, 0.22};
       add_minimap(figure.add(0, 1), options.dark);
     }

@@ -1,0 +1,34 @@
+// What went wrong and what to do: one dialog after the other, until each was read.
+#include "panels/panels.h"
+
+namespace muse::viewer {
+
+void draw_message_dialog(Ui& ui) {
+  if (ui.messages.empty()) return;
+  if (!ImGui::IsPopupOpen("###message")) ImGui::OpenPopup("###message");
+  const ImVec2 screen = ImGui::GetIO().DisplaySize;
+  ImGui::SetNextWindowPos({0.5f * screen.x, 0.4f * screen.y}, ImGuiCond_Appearing, {0.5f, 0.5f});
+  ImGui::SetNextWindowSize({std::min(ui.px(560), screen.x - ui.px(20)), 0});
+  const Message& message = ui.messages.front();
+  if (!ImGui::BeginPopupModal((message.title + "###message").c_str(), nullptr,
+                              ImGuiWindowFlags_NoSavedSettings))
+    return;
+  ImGui::PushTextWrapPos(0);
+  ImGui::TextUnformatted(message.text.c_str());
+  ImGui::PopTextWrapPos();
+  ImGui::Spacing();
+  if (ImGui::IsWindowAppearing()) ImGui::SetKeyboardFocusHere();
+  const bool read = button(ui.controls, "message.ok", "OK", "") ||
+                    ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape)) ||
+                    ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Enter));
+  ImGui::SameLine();
+  if (button(ui.controls, "message.copy", "Copy", "the text, to the clipboard"))
+    ImGui::SetClipboardText((message.title + ": " + message.text).c_str());
+  if (read) {
+    ImGui::CloseCurrentPopup();
+    ui.messages.pop_front();
+  }
+  ImGui::EndPopup();
+}
+
+}  // namespace muse::viewer
