@@ -19,6 +19,8 @@ struct Hit {
   std::string readout;    ///< its exact values in words, one line
   std::size_t frame = 0;  ///< of the frames of the picture: the plot that the pixel lies in
   bool in_frame = false;
+  std::optional<Zoom> zoom;  ///< a click also zooms there: a row of a table of the worst
+  std::optional<std::pair<std::string, std::string>> option;  ///< a click sets this view option instead
 };
 
 /// The numbers of a picture: rows of named columns, for .csv and .npy.
