@@ -37,7 +37,8 @@ KmeansPasses kmeans_passes_of(const DumpSession& session, const Slot& slot, cons
   const Matrix<double> wide = x.cast<double>(), wide_mapped = mapped.cast<double>();
   result.axes = principal_axes(wide);
   result.xy = result.axes.project(wide);
-  result.variance = (wide_mapped.rowwise() - wide_mapped.colwise().mean()).rowwise().squaredNorm().mean();
+  const RowVector<double> mean = wide_mapped.colwise().mean();
+  result.variance = (wide_mapped.rowwise() - mean).rowwise().squaredNorm().mean();
 
   Progress& progress = task.stage("k-means", static_cast<double>(config.passes + 1));
   const KmeansObserver<float> observe = [&](Index, const Matrix<float>& centroids, const Labels& labels) {

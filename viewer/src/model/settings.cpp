@@ -36,6 +36,10 @@ constexpr Names<CostKind, 2> kCosts{{{CostKind::operations, "operations"}, {Cost
 constexpr Names<Side, 2> kSides{{{Side::queries, "queries"}, {Side::keys, "keys"}}};
 constexpr Names<Aggregation, 2> kAggregations{{{Aggregation::max, "max"}, {Aggregation::mean, "mean"}}};
 constexpr Names<Grid, 2> kGrids{{{Grid::quick, "quick"}, {Grid::full, "full"}}};
+constexpr Names<TableSort, 4> kTableSorts{{{TableSort::error, "error"},
+                                           {TableSort::mass, "mass"},
+                                           {TableSort::bias, "bias"},
+                                           {TableSort::position, "position"}}};
 constexpr Names<bool, 2> kSwitch{{{true, "yes"}, {false, "no"}}};
 constexpr Names<bool, 2> kCountScales{{{false, "linear"}, {true, "log"}}};
 constexpr Names<bool, 2> kHeads{{{false, "one"}, {true, "all"}}};
@@ -329,6 +333,11 @@ const std::vector<Row>& rows() {
     r.push_back(choice("count-scale", &S::log_counts, kCountScales, "scale of the counts", "histogram"));
     r.push_back(whole("top", &S::top, 1, 1000, "rows", "rows of tables, such as the worst offenders",
                       "error inspector"));
+    r.push_back(
+        choice("table-sort", &S::table_sort, kTableSorts,
+               "what the table of the worst is sorted by: error by --metric, mass, bias of the log-mass, "
+               "or the worst by position; queries have no mass of their own and take their error",
+               "error"));
     r.push_back(choice("cost", &S::cost, kCosts,
                        "cost beside the error: operations, or measured time, both of exact attention's",
                        "tradeoff"));

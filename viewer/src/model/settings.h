@@ -50,6 +50,7 @@ enum class CostKind { operations, time };
 enum class Side { queries, keys };
 enum class Aggregation { max, mean };
 enum class Grid { quick, full };
+enum class TableSort { error, mass, bias, position };
 
 /// The ends of a colour scale or axis: values, or percentiles of what there is.
 struct RangeRule {
@@ -86,7 +87,8 @@ struct ViewSettings {
   bool leave_sink_out = false;
   std::int64_t bins = 60;
   bool log_counts = false;
-  std::int64_t top = 12;
+  std::int64_t top = 20;
+  TableSort table_sort = TableSort::error;
   CostKind cost = CostKind::operations;
   Grid grid = Grid::quick;
   double max_error = 0.05;

@@ -9,8 +9,8 @@
 namespace muse::viewer {
 namespace {
 
-constexpr Index kTunedTokens = 8192;              // the quick grid tunes on so many
-constexpr Index kMostTokensOfValueOrder = 16384;  // beyond, dipole_value takes minutes
+constexpr Index kTunedTokens = 4096;             // the quick grid tunes on so many
+constexpr Index kMostTokensOfValueOrder = 8192;  // beyond, dipole_value takes minutes
 
 const std::vector<std::string> kRetrieve{"0", "2", "4", "8", "16", "32"};
 const std::vector<std::string> kClusters{"S/64:16:128", "S/32:32:256", "S/16:32:512", "S/8:64:1024"};

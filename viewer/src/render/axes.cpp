@@ -811,7 +811,9 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
   };
   if (headed) {
     write_cells(table.headings, box.y0, theme.muted, 0);
-    canvas.rule({box.x0, top - 1}, {box.x1, top - 1}, {theme.line, 1, {}});
+    double right = box.x0 - canvas.px(kColumnGap);
+    for (const double width : widths) right += width + canvas.px(kColumnGap);
+    canvas.rule({box.x0, top - 1}, {std::min(right, box.x1), top - 1}, {theme.line, 1, {}});
   }
   for (std::size_t r = 0; r < shown; ++r) {
     const TextTable::Row& row = table.rows[r];
@@ -835,9 +837,15 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
     notes.push_back(fmt::format("{} of {} rows of a table left out for lack of room.",
                                 table.rows.size() - shown, table.rows.size()));
   const double rows = std::max(1.0, std::floor((box.y1 - top) / height));
+  std::vector<double> columns;
+  for (double x = box.x0; const double width : widths) {
+    columns.push_back(x);
+    x += width + canvas.px(kColumnGap);
+  }
   return {.box = box,
           .x = AxisMap(Scale(ScaleKind::linear, {0, 1}), box.x0, box.x1, false),
-          .y = AxisMap(Scale(ScaleKind::linear, {0, rows}), top, top + rows * height, false)};
+          .y = AxisMap(Scale(ScaleKind::linear, {0, rows}), top, top + rows * height, false),
+          .columns = std::move(columns)};
 }
 
 // ---- Drawing the furniture ----

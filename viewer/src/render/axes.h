@@ -209,6 +209,7 @@ class AxisMap {
 struct Frame {
   PixelBox box;
   AxisMap x, y;
+  std::vector<double> columns = {};  ///< of a table: left edges of its columns, in pixels
 
   [[nodiscard]] Point to_pixel(double x_value, double y_value) const {
     return {x.to_pixel(x_value), y.to_pixel(y_value)};

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "views/block_parts_axes.h"
@@ -63,6 +64,13 @@ class BlockErrorContent : public ViewContent {
       const auto worst = worst_blocks();
       const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
       if (row >= 0 && row < std::ssize(worst)) part = worst[static_cast<std::size_t>(row)];
+      if (part != nullptr)
+        hit.zoom =
+            Zoom{{static_cast<double>(part->block.key_begin), static_cast<double>(part->block.key_end)},
+                 {static_cast<double>(part->block.query_begin), static_cast<double>(part->block.query_end)}};
+      constexpr std::array<const char*, 7> kWords{"position", "position", "position", "error",
+                                                  "error",    "mass",     "bias"};
+      hit.option = heading_option(f, at, kWords);
     }
     if (part == nullptr) return hit;
     hit.target.block = part->block;
@@ -95,10 +103,19 @@ class BlockErrorContent : public ViewContent {
     std::vector<const BlockPart*> blocks;
     for (const BlockPart& part : parts_.front()->blocks)
       if (part.block.level >= 0) blocks.push_back(&part);
-    std::stable_sort(blocks.begin(), blocks.end(), [&](const BlockPart* a, const BlockPart* b) {
-      return std::abs(a->error.by(metric())) > std::abs(b->error.by(metric()));
-    });
+    const auto key = [&](const BlockPart* part) {
+      if (state_.view.table_sort == TableSort::mass) return part->error.exact_mass;
+      if (state_.view.table_sort == TableSort::bias) return std::abs(part->error.lse_bias);
+      return std::abs(part->error.by(metric()));
+    };
+    std::stable_sort(blocks.begin(), blocks.end(),
+                     [&](const BlockPart* a, const BlockPart* b) { return key(a) > key(b); });
     blocks.resize(std::min(blocks.size(), static_cast<std::size_t>(state_.view.top)));
+    if (state_.view.table_sort == TableSort::position)
+      std::sort(blocks.begin(), blocks.end(), [](const BlockPart* a, const BlockPart* b) {
+        return std::pair(a->block.query_begin, a->block.key_begin) <
+               std::pair(b->block.query_begin, b->block.key_begin);
+      });
     return blocks;
   }
 

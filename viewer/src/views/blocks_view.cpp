@@ -76,6 +76,16 @@ class BlocksContent : public ViewContent {
     if (frame < 0) return hit;
     hit.in_frame = true;
     hit.frame = static_cast<std::size_t>(frame);
+    if (hit.frame == panels_.size()) {
+      const auto level = static_cast<Index>(std::lround(drawn.frames[hit.frame].x.to_value(at.x)));
+      const auto levels = static_cast<Index>(panels_.front().parts->error_up_to.size()) - 1;
+      if (level >= -1 && level < levels) {
+        hit.option = {"up-to-level", fmt::format("{}", level)};
+        hit.readout = fmt::format(
+            "error up to level {}: {} (8.1)", level,
+            short_number(panels_.front().parts->error_up_to[static_cast<std::size_t>(level + 1)], 4));
+      }
+    }
     if (hit.frame >= panels_.size()) return hit;
     const Frame& f = drawn.frames[hit.frame];
     const double query = f.y.to_value(at.y), key = f.x.to_value(at.x);

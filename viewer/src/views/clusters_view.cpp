@@ -15,7 +15,8 @@ namespace {
 
 using namespace render;
 
-constexpr double kReach = 9;  // logical pixels from the pointer to a point that it hits
+constexpr std::ptrdiff_t kCrowd = 40;  // more clusters than that are drawn lightly
+constexpr double kReach = 9;           // logical pixels from the pointer to a point that it hits
 
 struct Panel {
   Slot slot;
@@ -157,15 +158,18 @@ class ClustersContent : public ViewContent {
   }
 
   void add_shapes(Axes& axes, const ProjectedSide& side, const std::vector<char>& lit_clusters) const {
-    Ellipses ellipses{.width = 1, .fill = 0.08};
     const bool all = lit_clusters.empty();
+    const auto shown =
+        all ? std::ssize(side.shapes) : std::count(lit_clusters.begin(), lit_clusters.end(), 1);
+    const bool crowd = shown > kCrowd;
+    Ellipses ellipses{.width = crowd ? 0.7 : 1.2, .fill = crowd ? 0.0 : 0.12};
     for (std::size_t c = 0; c < side.shapes.size(); ++c) {
       const ClusterShape& shape = side.shapes[c];
       if (shape.count == 0 || (!all && lit_clusters[c] == 0)) continue;
       const Color color = categorical(static_cast<Index>(c));
       if (state_.view.ellipses && shape.count > 1) {
         ellipses.ellipses.push_back({shape.x, shape.y, shape.rx, shape.ry, shape.angle});
-        ellipses.colors.push_back(color.with_alpha(0.8));
+        ellipses.colors.push_back(color.with_alpha(crowd ? 0.35 : 0.9));
       }
       if (state_.view.hulls && shape.hull.size() > 2) {
         Line hull{.color = color.with_alpha(0.8), .width = 1, .closed = true};
@@ -182,7 +186,9 @@ class ClustersContent : public ViewContent {
 
   void add_centroids(Axes& axes, const ProjectedSide& side, const std::vector<char>& lit_clusters,
                      const char* label, bool dark) const {
-    Scatter centroids{.label = label, .color = Theme::make(dark).ink, .marker = Marker::diamond, .size = 5};
+    const double size = side.centroids.rows() > kCrowd ? 3.5 : 6;
+    Scatter centroids{
+        .label = label, .color = Theme::make(dark).ink, .marker = Marker::diamond, .size = size};
     for (Index c = 0; c < side.centroids.rows(); ++c) {
       const auto i = static_cast<std::size_t>(c);
       if (side.shapes[i].count == 0 || (!lit_clusters.empty() && lit_clusters[i] == 0)) continue;
@@ -223,8 +229,8 @@ class ClustersContent : public ViewContent {
       lit_clusters.assign(side.shapes.size(), cluster ? 0 : 1);
       if (cluster) lit_clusters[static_cast<std::size_t>(*cluster)] = 1;
     }
-    add_points(axes, side, lit, dark);
     add_shapes(axes, side, lit_clusters);
+    add_points(axes, side, lit, dark);
     add_centroids(axes, side, lit_clusters, "q̄, centroid of the home's queries", dark);
     add_token(axes, side, selection.shown().query, "query", dark);
   }
@@ -251,8 +257,8 @@ class ClustersContent : public ViewContent {
     if (!lit_clusters.empty())
       for (const std::int32_t label : side.labels)
         lit.push_back(lit_clusters[static_cast<std::size_t>(label)]);
-    add_points(axes, side, lit, dark);
     add_shapes(axes, side, lit_clusters);
+    add_points(axes, side, lit, dark);
     add_centroids(axes, side, {}, "k̄, plain centroid", dark);
     if (i) {
       Arrows arrows{.label = fmt::format("to k̃ (3.4), as query cluster {} tilts it", *i),

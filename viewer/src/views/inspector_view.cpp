@@ -172,6 +172,18 @@ class InspectorContent : public ViewContent {
     add_count("keys", keys_of(*session_, slot));
     add_count("dimension D", session_->dump().dim());
     add("scale s", session_->dump().scale, "(1.1)");
+    const auto parts = analysis.block_parts(slot, task);
+    begin("Parts of the sum");
+    for (std::size_t m = 0; m < parts->error_up_to.size(); ++m) {
+      const Index level = static_cast<Index>(m) - 1;
+      double share = 0;
+      for (const BlockPart& part : parts->blocks)
+        if (part.block.level == level) share += part.error.share;
+      const std::string who = level < 0 ? "diagonal blocks" : fmt::format("level {}", level);
+      add(who + ": share of the mass", parts->mass_up_to[m] - (m == 0 ? 0 : parts->mass_up_to[m - 1]));
+      add("  " + who + ": share of the error", share, "(8.6)");
+      add("  error up to " + who, parts->error_up_to[m], "(8.1)");
+    }
   }
 
   template <class Begin, class Add, class AddCount>

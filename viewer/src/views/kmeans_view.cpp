@@ -15,6 +15,7 @@ namespace {
 
 using namespace render;
 
+constexpr std::ptrdiff_t kCrowd = 40;  // more clusters than that are drawn lightly
 constexpr double kReach = 9;
 
 struct Panel {
@@ -62,7 +63,15 @@ class KmeansContent : public ViewContent {
     if (frame < 0) return hit;
     hit.in_frame = true;
     hit.frame = static_cast<std::size_t>(frame);
-    if (hit.frame >= panels_.size()) return hit;
+    if (hit.frame >= panels_.size()) {
+      const auto pass = static_cast<std::ptrdiff_t>(std::lround(drawn.frames[hit.frame].x.to_value(at.x)));
+      if (pass >= 0 && pass < std::ssize(panels_.front().passes->passes)) {
+        hit.option = {"pass", fmt::format("{}", pass)};
+        hit.readout = fmt::format("pass {}: {} tokens changed cluster", pass,
+                                  panels_.front().passes->passes[static_cast<std::size_t>(pass)].moved);
+      }
+      return hit;
+    }
     const Panel& panel = panels_[hit.frame];
     const Frame& f = drawn.frames[hit.frame];
     double nearest = kReach * kReach;
@@ -129,6 +138,20 @@ class KmeansContent : public ViewContent {
     axes.y.range = state_.view.zoom ? state_.view.zoom->y
                                     : padded({passes.xy.col(1).minCoeff(), passes.xy.col(1).maxCoeff()},
                                              ScaleKind::linear, 0.04);
+    const bool crowd = std::ssize(pass.shapes) > kCrowd;
+    if (state_.view.ellipses) {
+      Ellipses ellipses{.label = "1σ of a cluster",
+                        .color = Color{128, 128, 136},
+                        .width = crowd ? 0.7 : 1.2,
+                        .fill = crowd ? 0.0 : 0.1};
+      for (std::size_t c = 0; c < pass.shapes.size(); ++c) {
+        const ClusterShape& shape = pass.shapes[c];
+        if (shape.count < 2) continue;
+        ellipses.ellipses.push_back({shape.x, shape.y, shape.rx, shape.ry, shape.angle});
+        ellipses.colors.push_back(categorical(static_cast<Index>(c)).with_alpha(crowd ? 0.35 : 0.9));
+      }
+      if (!ellipses.ellipses.empty()) axes.add(std::move(ellipses));
+    }
     Scatter tokens{.size = std::clamp(90.0 / std::sqrt(static_cast<double>(passes.xy.rows())), 1.6, 5.0),
                    .halo = false};
     for (Index n = 0; n < passes.xy.rows(); ++n) {
@@ -137,16 +160,6 @@ class KmeansContent : public ViewContent {
       tokens.colors.push_back(categorical(pass.labels[static_cast<std::size_t>(n)]));
     }
     axes.add(std::move(tokens));
-    if (state_.view.ellipses) {
-      Ellipses ellipses{.label = "1σ of a cluster", .color = Color{128, 128, 136}, .width = 1, .fill = 0.06};
-      for (std::size_t c = 0; c < pass.shapes.size(); ++c) {
-        const ClusterShape& shape = pass.shapes[c];
-        if (shape.count < 2) continue;
-        ellipses.ellipses.push_back({shape.x, shape.y, shape.rx, shape.ry, shape.angle});
-        ellipses.colors.push_back(categorical(static_cast<Index>(c)).with_alpha(0.8));
-      }
-      if (!ellipses.ellipses.empty()) axes.add(std::move(ellipses));
-    }
     if (index(panel) > 0) {
       const Matrix_& before = passes.passes[index(panel) - 1].centroids;
       Arrows moves{.label = "centroid, from the pass before",
@@ -156,8 +169,10 @@ class KmeansContent : public ViewContent {
         moves.arrows.push_back({before(c, 0), before(c, 1), pass.centroids(c, 0), pass.centroids(c, 1)});
       axes.add(std::move(moves));
     }
-    Scatter centroids{
-        .label = "centroids", .color = Theme::make(dark).ink, .marker = Marker::diamond, .size = 5};
+    Scatter centroids{.label = "centroids",
+                      .color = Theme::make(dark).ink,
+                      .marker = Marker::diamond,
+                      .size = crowd ? 3.5 : 6.0};
     for (Index c = 0; c < pass.centroids.rows(); ++c) {
       if (pass.shapes[static_cast<std::size_t>(c)].count == 0) continue;
       centroids.x.push_back(pass.centroids(c, 0));
@@ -183,6 +198,7 @@ class KmeansContent : public ViewContent {
     axes.x.label = "pass (0: seeding)";
     axes.x.ticks.emplace();
     std::size_t most = 0;
+    double most_value = 0;
     for (std::size_t s = 0; s < panels_.size(); ++s) {
       const auto& passes = panels_[s].passes->passes;
       most = std::max(most, passes.size());
@@ -191,6 +207,7 @@ class KmeansContent : public ViewContent {
       Scatter points{.color = color, .size = 6};
       for (std::size_t p = 0; p < passes.size(); ++p) {
         const double value = value_of(*panels_[s].passes, p);
+        if (std::isnan(value)) continue;
         line.x.push_back(static_cast<double>(p)), line.y.push_back(value);
         points.x.push_back(static_cast<double>(p)), points.y.push_back(value);
         points.names.push_back(short_number(value));
@@ -198,8 +215,11 @@ class KmeansContent : public ViewContent {
       Scatter now{.color = color, .marker = Marker::ring, .size = 13};
       now.x = {static_cast<double>(index(panels_[s]))};
       now.y = {value_of(*panels_[s].passes, index(panels_[s]))};
+      if (std::isnan(now.y[0])) now.x.clear(), now.y.clear();
+      for (const double value : points.y) most_value = std::max(most_value, value);
       axes.add(std::move(line)).add(std::move(points)).add(std::move(now));
     }
+    axes.y.range = Range{0, most_value > 0 ? 1.12 * most_value : 1};
     axes.x.range = Range{-0.4, static_cast<double>(most) - 0.6};
     for (std::size_t p = 0; p < most; ++p)
       axes.x.ticks->push_back({static_cast<double>(p), fmt::format("{}", p), true});

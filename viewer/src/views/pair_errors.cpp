@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
@@ -11,6 +12,8 @@ namespace muse::viewer {
 namespace {
 
 using namespace render;
+
+using Pair = std::pair<Index, Index>;  // query cluster, key cluster
 
 // One slot's pairs, with clusters in the order in which they are drawn.
 struct Panel {
@@ -49,6 +52,7 @@ class PairErrorContent : public ViewContent {
       head_error_.push_back(analysis.query_errors(slot, task)->head.rel_sq_err);
       panels_.push_back(std::move(panel));
     }
+    worst_ = find_worst();
   }
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
@@ -81,10 +85,16 @@ class PairErrorContent : public ViewContent {
     hit.frame = static_cast<std::size_t>(frame);
     const Frame& f = drawn.frames[hit.frame];
     if (hit.frame >= panels_.size()) {
-      const auto worst = worst_pairs();
       const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < std::ssize(worst))
-        point_at(hit, panels_.front(), worst[static_cast<std::size_t>(row)]);
+      if (row >= 0 && row < std::ssize(worst_)) {
+        const auto [i, j] = worst_[static_cast<std::size_t>(row)];
+        const Panel& panel = panels_.front();
+        point_at(hit, panel, {i, j});
+        hit.zoom = Zoom{around(panel.cols, j), around(panel.rows, i)};
+      }
+      constexpr std::array<const char*, 8> kWords{"position", "position", "",     "",
+                                                  "error",    "mass",     "mass", "bias"};
+      hit.option = heading_option(f, at, kWords);
       return hit;
     }
     const Panel& panel = panels_[hit.frame];
@@ -117,7 +127,6 @@ class PairErrorContent : public ViewContent {
   }
 
  private:
-  using Pair = std::pair<Index, Index>;
   [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
 
   [[nodiscard]] render::Matrix matrix_of(const Panel& panel) const {
@@ -188,20 +197,31 @@ class PairErrorContent : public ViewContent {
     return "relative squared error";
   }
 
-  [[nodiscard]] std::vector<Pair> worst_pairs() const {
+  // Some clusters on either side of one.
+  [[nodiscard]] static Range around(const std::vector<Index>& order, Index cluster) {
+    constexpr double kSide = 8;
+    const auto place = static_cast<double>(std::find(order.begin(), order.end(), cluster) - order.begin());
+    return {std::max(0.0, place - kSide), std::min(static_cast<double>(order.size()), place + kSide + 1)};
+  }
+
+  // What the table is sorted by.
+  [[nodiscard]] double key_of(const PartError& pair) const {
+    if (state_.view.table_sort == TableSort::mass) return pair.exact_mass;
+    if (state_.view.table_sort == TableSort::bias) return std::abs(pair.lse_bias);
+    return std::abs(pair.by(metric()));
+  }
+
+  [[nodiscard]] std::vector<Pair> find_worst() const {
     const Panel& panel = panels_.front();
-    std::vector<Pair> pairs;
+    std::vector<std::pair<double, Pair>> pairs;
     for (const Index i : panel.rows)
-      for (const Index j : panel.cols) pairs.emplace_back(i, j);
+      for (const Index j : panel.cols) pairs.push_back({-key_of(panel.errors->at(i, j)), {i, j}});
     const auto most = std::min(pairs.size(), static_cast<std::size_t>(state_.view.top));
-    std::partial_sort(pairs.begin(), pairs.begin() + static_cast<std::ptrdiff_t>(most), pairs.end(),
-                      [&](const Pair& a, const Pair& b) {
-                        const double va = std::abs(panel.errors->at(a.first, a.second).by(metric()));
-                        const double vb = std::abs(panel.errors->at(b.first, b.second).by(metric()));
-                        return va != vb ? va > vb : a < b;
-                      });
-    pairs.resize(most);
-    return pairs;
+    std::partial_sort(pairs.begin(), pairs.begin() + static_cast<std::ptrdiff_t>(most), pairs.end());
+    std::vector<Pair> worst;
+    for (std::size_t p = 0; p < most; ++p) worst.push_back(pairs[p].second);
+    if (state_.view.table_sort == TableSort::position) std::sort(worst.begin(), worst.end());
+    return worst;
   }
 
   void point_at(Hit& hit, const Panel& panel, const Pair& pair) const {
@@ -221,7 +241,7 @@ class PairErrorContent : public ViewContent {
     TextTable table{
         .headings = {"i", "j", "queries", "keys", std::string(name_of(metric())), "mass", "ŵ", "bias"}};
     table.aligns.assign(table.headings.size(), HAlign::right);
-    for (const auto& [i, j] : worst_pairs()) {
+    for (const auto& [i, j] : worst_) {
       const PartError& error = panel.errors->at(i, j);
       table.rows.push_back(
           {.cells = {fmt::format("{}", i), fmt::format("{}", j),
@@ -258,6 +278,7 @@ class PairErrorContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  std::vector<Pair> worst_;  // of the first slot, as the table has them
   std::vector<double> head_error_;
 };
 

@@ -118,11 +118,25 @@ class ProfileContent : public ViewContent {
 
   // Where each part of the sum begins.
   void add_blocks(Axes& axes, bool named) const {
-    for (const Block& block : front().blocks)
-      axes.add(Guide{.at = static_cast<double>(block.key_begin),
-                     .name = !named            ? ""
-                             : block.level < 0 ? "diagonal"
-                                               : fmt::format("level {}", block.level)});
+    for (const Block& block : front().blocks) axes.add(Guide{.at = static_cast<double>(block.key_begin)});
+    if (!named) return;
+    // Names at two heights, so that those of narrow blocks keep apart.
+    const Scale scale(axes.y.kind, *axes.y.range);
+    std::vector<Block> blocks = front().blocks;
+    std::sort(blocks.begin(), blocks.end(),
+              [](const Block& a, const Block& b) { return a.key_begin < b.key_begin; });
+    bool low = false;
+    for (const Block& block : blocks) {
+      const double begin = std::max(static_cast<double>(block.key_begin), static_cast<double>(first_));
+      const double end = std::min(static_cast<double>(block.key_end), static_cast<double>(last_));
+      if (begin >= end) continue;
+      axes.add(Annotation{.x = 0.5 * (begin + end),
+                          .y = scale.from_unit(low ? 0.92 : 0.985),
+                          .text = block.level < 0 ? "diagonal, exact" : fmt::format("level {}", block.level),
+                          .h = HAlign::center,
+                          .v = VAlign::top});
+      low = !low;
+    }
   }
 
   // What is drawn of each slot: all orders of one, the current one of two.
@@ -155,8 +169,12 @@ class ProfileContent : public ViewContent {
     const QuantityScale quantity = quantity_scale(std::span<const double>(values), false, state_.view);
     axes.y.kind = quantity.scale.kind();
     axes.y.range = padded(quantity.scale.range(), axes.y.kind, 0.05);
+    // What the points show decides, not the least of all keys.
+    double least = largest;
+    for (const double y : line_of(front().exact).y)
+      if (y > 0) least = std::min(least, y);
     if (axes.y.kind == ScaleKind::log && state_.view.range == RangeRule{})
-      axes.y.range = Range{std::max(axes.y.range->low, largest * 1e-8), largest * 2.5};
+      axes.y.range = Range{std::max(least / 8, largest * 1e-8), largest * 6};
     if (state_.view.zoom) axes.y.range = state_.view.zoom->y;
     add_blocks(axes, true);
     Line exact = line_of(front().exact);
@@ -176,17 +194,14 @@ class ProfileContent : public ViewContent {
         if (!current) line.dashes = {4, 3};
         axes.add(std::move(line));
       }
-    Scatter retrieved{.label = "retrieved tokens (5.1)",
-                      .color = dark ? Color{255, 120, 110} : Color{200, 30, 30},
-                      .marker = Marker::triangle_up,
-                      .size = 6};
+    const Scale scale(axes.y.kind, *axes.y.range);
+    Rects retrieved{.label = fmt::format("{} retrieved tokens (5.1)", front().retrieved.size()),
+                    .fill = dark ? Color{255, 120, 110} : Color{200, 30, 30}};
     for (const Index n : front().retrieved)
-      if (n >= first_ && n < last_ && axes.y.range) {
-        const Scale scale(axes.y.kind, *axes.y.range);
-        retrieved.x.push_back(static_cast<double>(n) + 0.5);
-        retrieved.y.push_back(scale.from_unit(0.02));
-      }
-    if (!retrieved.x.empty()) axes.add(std::move(retrieved));
+      if (n >= first_ && n < last_)
+        retrieved.boxes.push_back(
+            {static_cast<double>(n), scale.from_unit(0), static_cast<double>(n + 1), scale.from_unit(0.03)});
+    if (!retrieved.boxes.empty()) axes.add(std::move(retrieved));
     if (const auto& key = selection.shown().key; key && *key >= first_ && *key < last_)
       axes.add(Guide{.at = static_cast<double>(*key) + 0.5,
                      .name = fmt::format("key {}", token_name(*session_, *key))});

@@ -13,7 +13,8 @@ namespace {
 
 using namespace render;
 
-constexpr Index kMostBins = 600;  // points of a line; more queries than that share them
+constexpr Index kMostBins = 600;     // points of a line; more queries than that share them
+constexpr Index kZoomQueries = 128;  // on either side of a query that is zoomed to
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
 // Some queries that share a point of the line.
@@ -104,8 +105,22 @@ class QueryErrorContent : public ViewContent {
     if (is_table(drawn, hit.frame)) {
       const std::vector<Index> worst = worst_of(counted_by(selection.filter));
       const auto row = static_cast<Index>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < static_cast<Index>(worst.size()))
-        point_at(hit, worst[static_cast<std::size_t>(row)]);
+      if (row >= 0 && row < static_cast<Index>(worst.size())) {
+        const Index query = worst[static_cast<std::size_t>(row)];
+        point_at(hit, query);
+        const Range y = drawn.frames[0].y.scale().range();
+        hit.zoom = Zoom{{static_cast<double>(std::max<Index>(0, query - kZoomQueries)),
+                         static_cast<double>(std::min(N_, query + kZoomQueries))},
+                        y};
+      }
+      // query, token where there is text, error, (A − B or relative error), bias
+      const bool text = !session_->dump().tokens.empty();
+      const std::vector<const char*> words =
+          comparing() ? (text ? std::vector<const char*>{"position", "", "error", "error", "error"}
+                              : std::vector<const char*>{"position", "error", "error", "error"})
+                      : (text ? std::vector<const char*>{"position", "", "error", "error", "bias"}
+                              : std::vector<const char*>{"position", "error", "error", "bias"});
+      hit.option = heading_option(f, at, words);
     } else if (hit.frame == 1 && has_strip && !heads_.empty()) {
       const auto head = static_cast<Index>(std::floor(f.y.to_value(at.y)));
       if (head >= 0 && head < static_cast<Index>(heads_.size())) {
@@ -171,7 +186,9 @@ class QueryErrorContent : public ViewContent {
   }
 
   [[nodiscard]] std::vector<Index> worst_of(const std::vector<char>& counted) const {
-    const std::vector<double>& of = comparing() ? difference_ : values(0);
+    const std::vector<double>& errors = comparing() ? difference_ : values(0);
+    const std::vector<double>& of =
+        state_.view.table_sort == TableSort::bias ? slots_[0].errors->difference : errors;
     std::vector<Index> queries;
     for (Index t = first_; t < last_; ++t)
       if ((counted.empty() || counted[static_cast<std::size_t>(t)] != 0) &&
@@ -185,6 +202,7 @@ class QueryErrorContent : public ViewContent {
                         return va != vb ? va > vb : a < b;
                       });
     queries.resize(most);
+    if (state_.view.table_sort == TableSort::position) std::sort(queries.begin(), queries.end());
     return queries;
   }
 

@@ -15,6 +15,10 @@ using namespace render;
 
 constexpr double kReach = 12;  // pixels from the pointer to a point that it hits
 
+std::string time_text(double seconds) {
+  return seconds < 1 ? fmt::format("{:.3g} ms", 1e3 * seconds) : fmt::format("{:.3g} s", seconds);
+}
+
 class TradeoffContent : public ViewContent {
  public:
   TradeoffContent(Analysis& analysis, const ViewState& state, Task& task)
@@ -101,9 +105,8 @@ class TradeoffContent : public ViewContent {
   void point_at(Hit& hit, std::size_t p) const {
     const TradeOffPoint& point = trade_->points[p];
     hit.target.point = p;
-    hit.readout =
-        fmt::format("{}: error {} (8.1), operations {:.3g} of exact, {:.3g} ms", slot_word(point.slot),
-                    short_number(point.error, 4), point.operations, 1e3 * point.seconds);
+    hit.readout = fmt::format("{}: error {} (8.1), operations {:.3g} of exact, {}", slot_word(point.slot),
+                              short_number(point.error, 4), point.operations, time_text(point.seconds));
   }
 
   // Each setting once, cheapest first.
@@ -153,7 +156,9 @@ class TradeoffContent : public ViewContent {
       for (const TradeOffPoint* point : points) {
         scatter.x.push_back(cost_of(*point));
         scatter.y.push_back(point->error);
-        scatter.names.push_back(cloud ? "" : point->name);
+        // All series meet at the current setting: one name is enough there.
+        const bool current = point->slot == trade_->points.front().slot;
+        scatter.names.push_back(cloud || (current && s > 0) ? "" : point->name);
         line.x.push_back(cost_of(*point));
         line.y.push_back(point->error > 0 ? point->error : std::numeric_limits<double>::quiet_NaN());
       }
@@ -190,7 +195,7 @@ class TradeoffContent : public ViewContent {
                                       : point.tuned ? "tuned"
                                                     : point.name,
                                       short_number(point.error), fmt::format("{:.3g}×", point.operations),
-                                      fmt::format("{:.3g} ms", 1e3 * point.seconds)},
+                                      time_text(point.seconds)},
                             .highlighted = selection.shown().point == p});
     }
     axes.table = std::move(table);

@@ -96,6 +96,16 @@ int frame_at(const render::Drawn& drawn, render::Point at) {
   return -1;
 }
 
+std::optional<std::pair<std::string, std::string>> heading_option(const render::Frame& frame,
+                                                                  render::Point at,
+                                                                  std::span<const char* const> words) {
+  if (frame.y.to_value(at.y) >= 0) return std::nullopt;
+  std::size_t column = 0;
+  while (column + 1 < frame.columns.size() && at.x >= frame.columns[column + 1]) ++column;
+  if (column >= words.size() || words[column][0] == 0) return std::nullopt;
+  return std::pair<std::string, std::string>("table-sort", words[column]);
+}
+
 render::Color slot_color(std::size_t slot, bool dark) {
   if (slot == 0) return dark ? render::Color{102, 178, 255} : render::Color{0, 94, 184};
   return dark ? render::Color{255, 166, 77} : render::Color{196, 88, 0};

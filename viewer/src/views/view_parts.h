@@ -42,6 +42,11 @@ template <class Scalar>
 /// The plot whose frame holds the point, or -1.
 [[nodiscard]] int frame_at(const render::Drawn& drawn, render::Point at);
 
+/// What a click on the heading of a table's column sets: `table-sort` to the word of that column; none for a
+/// column without a word, or a point below the headings.
+[[nodiscard]] std::optional<std::pair<std::string, std::string>> heading_option(
+    const render::Frame& frame, render::Point at, std::span<const char* const> words);
+
 /// Colours for slots A and B.
 [[nodiscard]] render::Color slot_color(std::size_t slot, bool dark);
 
