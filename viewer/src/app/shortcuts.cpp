@@ -49,7 +49,7 @@ std::span<const Shortcut> shortcuts() {
           fmt::format("{} in the focused panel", view->title()), "name of the panel");
     }
     add(GLFW_KEY_TAB, 0, Action::next_panel, 1, "Tab", "focus the next panel", "a click on a panel");
-    add(GLFW_KEY_M, 0, Action::maximise, 0, "M", "the focused panel alone, and back", "⤢ of the panel");
+    add(GLFW_KEY_M, 0, Action::maximise, 0, "M", "the focused panel alone, and back", "□ of the panel");
     number = 0;
     for (const Layout& layout : layout_presets()) {
       ++number;

@@ -16,7 +16,7 @@ constexpr MouseRow kMouse[] = {
     {"wheel", "zooms at the cursor; Shift: only across, Alt: only upright", "+ and − of the panel"},
     {"drag", "moves a zoomed picture; in the histogram selects a range", "minimap; All queries"},
     {"double click", "fits: everything is seen again", "Fit of the panel"},
-    {"drag an edge", "between panels: more room for one", "⤢ of the panel"},
+    {"drag an edge", "between panels: more room for one", "□ of the panel"},
     {"drop a file", "opens a dump", "Open…"},
 };
 

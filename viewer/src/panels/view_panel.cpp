@@ -140,12 +140,8 @@ class PanelDrawer {
     }
     ImGui::SameLine(0, gap);
     auto step = static_cast<int>(ui_.playback_step(panel_));
-    const bool levels = panel_.view->name() == "blocks";
-    const std::string shown = !levels    ? fmt::format("pass {}", step)
-                              : step < 0 ? std::string("diagonal")
-                                         : fmt::format("to level {}", step);
-    ImGui::SetNextItemWidth(ui_.px(96));
-    if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), shown.c_str()))
+    ImGui::SetNextItemWidth(ui_.px(84));
+    if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), ""))
       ui_.set_playback_step(panel_, step);
     ui_.controls.note(id_ + ".step");
     ImGui::SameLine(0, gap);
@@ -153,12 +149,19 @@ class PanelDrawer {
       focus();
       ui_.step_playback(1);
     }
+    const std::string words = panel_.view->name() == "kmeans" ? fmt::format("pass {}", step)
+                              : step < 0                      ? std::string("diagonal")
+                              : step == last                  ? std::string("all levels")
+                                                              : fmt::format("to level {}", step);
+    ImGui::SameLine();
+    ImGui::AlignTextToFramePadding();
+    ImGui::TextDisabled("%s", words.c_str());
   }
 
   void draw_buttons() {
     const float gap = ui_.px(2);
     const float width =
-        button_width("−") + button_width("+") + button_width("Fit") + button_width("⤢") + 3 * gap;
+        button_width("−") + button_width("+") + button_width("Fit") + button_width("□") + 3 * gap;
     ImGui::SameLine(0, 0);
     const float left = ImGui::GetWindowContentRegionMax().x - width;
     if (left < ImGui::GetCursorPosX() + ui_.px(4)) {
@@ -181,7 +184,7 @@ class PanelDrawer {
     if (button(ui_.controls, id_ + ".fit", "Fit", "everything; or a double click", keys_of(Action::fit)))
       w_.set_zoom(panel_, std::nullopt);
     ImGui::SameLine(0, gap);
-    if (toggle(ui_.controls, id_ + ".maximise", "⤢", w_.maximised, "this panel alone, and back",
+    if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
                keys_of(Action::maximise))) {
       w_.focused = index_;
       ui_.act(Action::maximise);
