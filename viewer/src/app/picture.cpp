@@ -154,6 +154,8 @@ void Picture::draw(const PictureRequest& request) {
   Shot shot{.view = request.view,
             .content = std::move(content),
             .key = wanted_key_,
+            .opened = request.opened,
+            .slots = request.state.slots,
             .view_settings = request.state.view,
             .selection = request.state.selection,
             .options = request.options};

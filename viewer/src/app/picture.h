@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "app/background.h"
 #include "gl/texture.h"
@@ -29,6 +30,8 @@ struct Shot {
   const View* view = nullptr;
   std::shared_ptr<const ViewContent> content;
   std::string key;  ///< of the content
+  std::uint64_t opened = 0;
+  std::vector<Slot> slots;
   ViewSettings view_settings;
   Selection selection;  ///< as drawn
   render::FigureOptions options;

@@ -77,6 +77,10 @@ void Ui::use_layout(const Layout& layout) {
   workspace.use_layout(layout);
   settings.layout = layout.name;
   places.assign(workspace.panels.size(), {});
+  for (std::size_t i = 1; i <= workspace.panels.size(); ++i) {
+    pictures.push_back(std::make_unique<Picture>(background, fmt::format("panel {}", i)));
+    overviews.push_back(std::make_unique<Picture>(background, fmt::format("minimap {}", i)));
+  }
 }
 
 void Ui::cancel_computations() {
@@ -283,12 +287,6 @@ void Ui::act(Action action, int argument) {
 
 void Ui::update_pictures() {
   const std::size_t count = workspace.panels.size();
-  places.resize(count);
-  while (pictures.size() < count) {
-    const std::size_t index = pictures.size();
-    pictures.push_back(std::make_unique<Picture>(background, fmt::format("panel {}", index + 1)));
-    overviews.push_back(std::make_unique<Picture>(background, fmt::format("minimap {}", index + 1)));
-  }
   if (!workspace.session) return;
   std::vector<std::size_t> order{workspace.focused};
   for (std::size_t i = 0; i < count; ++i)

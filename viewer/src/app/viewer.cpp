@@ -157,9 +157,8 @@ class Viewer {
       ui_.workspace.selection.hover({});
       ui_.readout.clear();
     }
-    if (!ImGui::IsMouseDown(ImGuiMouseButton_Left) && ui_.drag &&
-        ui_.drag->panel >= ui_.workspace.panels.size())
-      ui_.drag.reset();
+    if (!ImGui::IsMouseDown(ImGuiMouseButton_Left)) ui_.drag.reset();
+    ui_.workspace.drop_what_is_gone();
     ui_.update_pictures();
     set_title();
     const bool capture = wants_screenshot();

@@ -181,6 +181,34 @@ void Workspace::lock_query(Index query) {
   selection.locked = target;
 }
 
+void Workspace::drop_what_is_gone() {
+  if (!session) return;
+  const std::vector<Slot> now{main_slot(), slots[0], slots[1]};
+  if (now == checked_slots_) return;
+  checked_slots_ = now;
+  selection.hovered = {};
+  if (!selection.locked) return;
+  Target& target = *selection.locked;
+  if (target.query && *target.query >= queries()) target.query.reset();
+  if (target.key && *target.key >= keys()) target.key.reset();
+  target.point.reset();
+  if (target.block) {
+    const Config& config = main_slot().config;
+    std::vector<Block> blocks = approximated_blocks(queries(), keys(), config);
+    if (config.mode != Mode::acausal)
+      for (const Block& block : diagonal_blocks(queries(), config.block)) blocks.push_back(block);
+    const bool there = std::find(blocks.begin(), blocks.end(), *target.block) != blocks.end();
+    const Index level = target.block->level, S = target.block->keys();
+    const bool far = there && level >= 0;
+    if (!far || (target.query_cluster && *target.query_cluster >= config.clusters_q.at(level)(S)))
+      target.query_cluster.reset();
+    if (!far || (target.key_cluster && *target.key_cluster >= config.clusters_k.at(level)(S)))
+      target.key_cluster.reset();
+    if (!there) target.block.reset();
+  }
+  if (target.empty()) selection.locked.reset();
+}
+
 void Workspace::take_setting(const Slot& slot) {
   Slot& edited = slots[edited_slot];
   const Slot before = edited;

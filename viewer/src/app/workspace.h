@@ -89,10 +89,15 @@ class Workspace {
   [[nodiscard]] Index keys() const;
 
   void lock_query(Index query);
+  /// Unlocks what the current settings do not have any more: a block, a cluster, a query.
+  void drop_what_is_gone();
   /// A setting becomes that of the slot that is edited.
   void take_setting(const Slot& slot);
   /// The slot whose index is shown where one is: 0 or 1.
   [[nodiscard]] std::size_t main_slot_index() const;
+
+ private:
+  std::vector<Slot> checked_slots_;  // that the selection was checked against
 };
 
 }  // namespace muse::viewer

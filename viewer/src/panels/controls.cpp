@@ -1,6 +1,11 @@
 #include "panels/controls.h"
 
 namespace muse::viewer {
+namespace {
+
+constexpr double kRest = 0.35;  // seconds before a tooltip shows
+
+}  // namespace
 
 void Controls::note(const std::string& name) {
   const ImVec2 low = ImGui::GetItemRectMin(), high = ImGui::GetItemRectMax();
@@ -31,6 +36,11 @@ bool toggle(Controls& controls, const std::string& name, const char* label, bool
 
 void tooltip(const std::string& text) {
   if (text.empty() || !ImGui::IsItemHovered(ImGuiHoveredFlags_AllowWhenDisabled)) return;
+  // Only once the pointer rests.
+  static double moved_at = 0;
+  const ImVec2 moved = ImGui::GetIO().MouseDelta;
+  if (moved.x != 0 || moved.y != 0) moved_at = ImGui::GetTime();
+  if (ImGui::GetTime() - moved_at < kRest) return;
   ImGui::BeginTooltip();
   ImGui::PushTextWrapPos(ImGui::GetFontSize() * 28);
   ImGui::TextUnformatted(text.c_str());

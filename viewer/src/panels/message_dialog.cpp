@@ -17,10 +17,11 @@ void draw_message_dialog(Ui& ui) {
   ImGui::TextUnformatted(message.text.c_str());
   ImGui::PopTextWrapPos();
   ImGui::Spacing();
-  if (ImGui::IsWindowAppearing()) ImGui::SetKeyboardFocusHere();
-  const bool read = button(ui.controls, "message.ok", "OK", "") ||
-                    ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape)) ||
-                    ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Enter));
+  // The key that led here does not answer too.
+  const bool answered =
+      !ImGui::IsWindowAppearing() && (ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape), false) ||
+                                      ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Enter), false));
+  const bool read = button(ui.controls, "message.ok", "OK", "") || answered;
   ImGui::SameLine();
   if (button(ui.controls, "message.copy", "Copy", "the text, to the clipboard"))
     ImGui::SetClipboardText((message.title + ": " + message.text).c_str());

@@ -76,7 +76,7 @@ void draw_cluster_buttons(Ui& ui, Slot& slot) {
   tooltip("twice as many clusters, of queries and keys: slower, smaller errors");
 }
 
-void draw_tokens(Ui& ui, Slot& slot) {
+void draw_tokens(Ui& ui, const Slot& slot) {
   OptionInfo info{"tokens", "all|INT", "tokens", "all",
                   "only the first so many queries and keys: quicker to try things"};
   const Index N = std::min(ui.workspace.session->dump().tokens_q(), ui.workspace.session->dump().tokens_k());
@@ -84,16 +84,18 @@ void draw_tokens(Ui& ui, Slot& slot) {
   const auto text = option_control(ui.controls, "slot.tokens", info,
                                    slot.tokens == 0 ? "all" : fmt::format("{}", slot.tokens), hints);
   if (!text) return;
+  // Both slots: what is compared has as many tokens.
+  const auto use = [&](Index tokens) {
+    for (Slot& each : ui.workspace.slots) each.tokens = tokens;
+  };
   if (*text == "all") {
-    slot.tokens = 0;
+    use(0);
     return;
   }
   try {
     ViewSettings parsed;  // the same rules for whole numbers
     set_view_option(parsed, "block-index", *text);
-    slot.tokens = std::clamp<Index>(parsed.block.value_or(N), 1, N);
-    // What is locked must still be there.
-    ui.workspace.selection = {};
+    use(std::clamp<Index>(parsed.block.value_or(N), 1, N));
   } catch (const UsageError&) {
     ui.tell("That setting was not taken",
             fmt::format("--tokens: expected all, or a whole number from 1 to {}, found '{}'", N, *text));

@@ -325,8 +325,9 @@ class PanelDrawer {
     const ImVec2 mouse = ImGui::GetIO().MousePos;
     const bool dragging = ui_.drag && ui_.drag->panel == index_;
     if (!hovered && !active && !dragging) return;
-    // What is shown may be another view's picture still, or another dump's.
-    if (shot.view != panel_.view) return;
+    // What is shown may be the picture of something else still: another view, dump or setting.
+    if (shot.view != panel_.view || shot.opened != w_.opened || shot.slots != w_.state_of(panel_).slots)
+      return;
     const render::Point at = to_picture(mouse);
     const Hit hit = shot.content->hit(shot.drawn, shot.selection, at);
     if (!dragging || !ui_.drag->moved) {
