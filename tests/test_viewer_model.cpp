@@ -8,6 +8,7 @@
 #include "model/key_weights.h"
 #include "model/worker.h"
 #include "muse/check.h"
+#include "muse/exact_attention.h"
 #include "viewer_dumps.h"
 
 using namespace muse;
@@ -89,7 +90,8 @@ double plain_cell(const Matrix<double>& values, Index query0, Index key0, Index 
   return count == 0 ? std::nan("") : aggregate == Aggregation::max ? largest : sum / count;
 }
 
-// Largest difference between a map's cells and the plain ones; infinite where one has a value and the other not.
+// Largest difference between a map's cells and the plain ones; infinite where one has a value and the other
+// not.
 double map_difference(const MapView& view, const Matrix<double>& values, Aggregation aggregate) {
   double worst = 0;
   for (Index r = 0; r < view.values.rows; ++r)
@@ -107,7 +109,8 @@ Matrix<double> random_matrix(Index rows, Index cols, unsigned seed) {
   std::mt19937 random(seed);
   std::normal_distribution<double> normal;
   Matrix<double> x(rows, cols);
-  for (Index i = 0; i < x.size(); ++i) x.data()[i] = normal(random) * (1 + 3 * static_cast<double>(i % cols == 1));
+  for (Index i = 0; i < x.size(); ++i)
+    x.data()[i] = normal(random) * (1 + 3 * static_cast<double>(i % cols == 1));
   return x;
 }
 
@@ -145,10 +148,13 @@ TEST_CASE("pyramid: every map is that of plain loops, at every zoom and for ever
           };
           CHECK(map_difference(map(MapKind::exact, ErrorMetric::value), plain.exact, aggregate) < 2e-6);
           CHECK(map_difference(map(MapKind::approximate, ErrorMetric::value), approximate, aggregate) < 2e-6);
-          CHECK(map_difference(map(MapKind::difference, ErrorMetric::absolute), difference.cwiseAbs(), aggregate) < 2e-6);
-          CHECK(map_difference(map(MapKind::difference, ErrorMetric::squared), difference.cwiseAbs2(), aggregate) < 2e-6);
+          CHECK(map_difference(map(MapKind::difference, ErrorMetric::absolute), difference.cwiseAbs(),
+                               aggregate) < 2e-6);
+          CHECK(map_difference(map(MapKind::difference, ErrorMetric::squared), difference.cwiseAbs2(),
+                               aggregate) < 2e-6);
           if (aggregate == Aggregation::mean)
-            CHECK(map_difference(map(MapKind::difference, ErrorMetric::signed_difference), difference, aggregate) < 2e-6);
+            CHECK(map_difference(map(MapKind::difference, ErrorMetric::signed_difference), difference,
+                                 aggregate) < 2e-6);
         }
       // Weights of the approximation times the values are its output, whatever the order.
       const auto head = open.session->head<double>(0, 0);
@@ -175,10 +181,12 @@ TEST_CASE("pyramid: a part of the map is the part of the map; what is ready is t
   CHECK_FALSE(complete);
   const MapView all = pyramid->view(0, 700, 0, 700, 350, Aggregation::max, ErrorMetric::value, task);
   CHECK(all.cell == 2);
-  const MapView again = pyramid->view_of_ready(0, 700, 0, 700, 350, Aggregation::max, ErrorMetric::value, complete);
+  const MapView again =
+      pyramid->view_of_ready(0, 700, 0, 700, 350, Aggregation::max, ErrorMetric::value, complete);
   CHECK(complete);
   CHECK(map_difference(again, plain.approximate, Aggregation::max) < 2e-6);
-  CHECK_THROWS_AS((void)pyramid->view(0, 701, 0, 700, 350, Aggregation::max, ErrorMetric::value, task), MisfitError);
+  CHECK_THROWS_AS((void)pyramid->view(0, 701, 0, 700, 350, Aggregation::max, ErrorMetric::value, task),
+                  MisfitError);
 }
 
 TEST_CASE("pyramid: sorted by cluster, each place shows the weight of its tokens") {
@@ -224,7 +232,8 @@ TEST_CASE("principal axes are those of Eigen's singular value decomposition") {
   const Eigen::JacobiSVD<Eigen::MatrixXd> svd(centred, Eigen::ComputeThinU | Eigen::ComputeThinV);
   const double all = svd.singularValues().squaredNorm();
   for (Index a = 0; a < 2; ++a) {
-    CHECK(axes.share[static_cast<std::size_t>(a)] == doctest::Approx(svd.singularValues()[a] * svd.singularValues()[a] / all).epsilon(1e-10));
+    CHECK(axes.share[static_cast<std::size_t>(a)] ==
+          doctest::Approx(svd.singularValues()[a] * svd.singularValues()[a] / all).epsilon(1e-10));
     CHECK(std::abs(axes.axes.row(a).dot(svd.matrixV().col(a))) == doctest::Approx(1).epsilon(1e-10));
     Index largest = 0;
     axes.axes.row(a).cwiseAbs().maxCoeff(&largest);
@@ -286,7 +295,8 @@ TEST_CASE("shares of blocks add up to the head's error, those of pairs to their 
               CHECK(pairs->at(i, j).share == 0);
           }
         CHECK(share == doctest::Approx(part.error.share).epsilon(1e-3).scale(error));
-        CHECK(mass / static_cast<double>(part.block.queries()) == doctest::Approx(part.error.exact_mass).epsilon(1e-4));
+        CHECK(mass / static_cast<double>(part.block.queries()) ==
+              doctest::Approx(part.error.exact_mass).epsilon(1e-4));
       }
     }
 }
@@ -304,9 +314,10 @@ TEST_CASE("a block's error alone is the library's (8.5)") {
   MuseOptions<double> options;
   options.on_part = [&](const Block& block, const Attention<double>& part) {
     if (block.level < 0) return;
-    const Attention<double> truth = exact_attention<double>(
-        head->q.middleRows(block.query_begin, block.queries()), head->k.middleRows(block.key_begin, block.keys()),
-        head->v.middleRows(block.key_begin, block.keys()), head->scale, {});
+    const Attention<double> truth =
+        exact_attention<double>(head->q.middleRows(block.query_begin, block.queries()),
+                                head->k.middleRows(block.key_begin, block.keys()),
+                                head->v.middleRows(block.key_begin, block.keys()), head->scale, {});
     const BlockError expected = block_error(block, part, truth, exact->attention);
     for (const BlockPart& found : parts->blocks)
       if (found.block == block) {
@@ -335,7 +346,8 @@ TEST_CASE("profile: weights sum to one and give the outputs of each order") {
       Slot same = slot;
       set_option(same.config, "order", of.name);
       const auto errors = analysis.query_errors(same, task);
-      CHECK(of.rel_sq_err == doctest::Approx(errors->relative[static_cast<std::size_t>(query)]).epsilon(1e-6).scale(1e-3));
+      CHECK(of.rel_sq_err ==
+            doctest::Approx(errors->relative[static_cast<std::size_t>(query)]).epsilon(1e-6).scale(1e-3));
     }
     const PlainWeights plain = plain_weights(analysis, slot, task);
     for (Index n = 0; n <= query; ++n)
@@ -419,9 +431,16 @@ TEST_CASE("settings: every option takes back what it says, and refuses what it d
       CHECK_THROWS_AS(set_view_option(settings, option.name, wrong), UsageError);
   }
   CHECK(settings == ViewSettings{});
-  for (const auto& [name, text] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"range", "1%:99%"}, {"range", "-0.5:2"}, {"zoom", "0:10,5:6.5"}, {"metric", "signed"}, {"pass", "3"},
-           {"up-to-level", "-1"}, {"colormap", "magma"}, {"scale", "symlog"}, {"max-error", "0.01"}}) {
+  for (const auto& [name, text] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"range", "1%:99%"},
+                                                                  {"range", "-0.5:2"},
+                                                                  {"zoom", "0:10,5:6.5"},
+                                                                  {"metric", "signed"},
+                                                                  {"pass", "3"},
+                                                                  {"up-to-level", "-1"},
+                                                                  {"colormap", "magma"},
+                                                                  {"scale", "symlog"},
+                                                                  {"max-error", "0.01"}}) {
     set_view_option(settings, name, text);
     CHECK(get_view_option(settings, name) == text);
   }
@@ -468,21 +487,21 @@ TEST_CASE("worker: the newest of a channel wins, others wait their turn, failure
   Worker worker;
   std::promise<void> started;
   std::atomic<int> cancelled{0}, done{0};
-  worker.request(
-      "a",
-      [&](Task& task) {
-        Progress& progress = task.stage("long", 1);
-        started.set_value();
-        while (!progress.cancel) std::this_thread::yield();
-        ++cancelled;
-        throw_if_cancelled(&progress);
-      },
-      {});
+  worker.request("a",
+                 [&](Task& task) {
+                   Progress& progress = task.stage("long", 1);
+                   started.set_value();
+                   while (!progress.cancel) std::this_thread::yield();
+                   ++cancelled;
+                   throw_if_cancelled(&progress);
+                 },
+                 {});
   started.get_future().wait();
   CHECK(worker.status().busy);
   CHECK(worker.status().stage == "long");
   std::string failure;
-  worker.request("b", [&](Task&) { throw UsageError("wrong"); }, [&](const std::string& what) { failure = what; });
+  worker.request(
+      "b", [&](Task&) { throw UsageError("wrong"); }, [&](const std::string& what) { failure = what; });
   worker.request("a", [&](Task&) { ++done; }, {});
   worker.wait_until_idle();
   CHECK(cancelled == 1);
@@ -507,7 +526,8 @@ TEST_CASE("every computation stops when its task is cancelled, and can be asked 
   CHECK(analysis.pair_errors(slot, block, task)->Ck > 0);
 }
 
-TEST_CASE("trade-off: the current setting first, errors are those of runs, the tuner's answer keeps its bound") {
+TEST_CASE(
+    "trade-off: the current setting first, errors are those of runs, the tuner's answer keeps its bound") {
   const OpenDump open(random_dump(1, 256, 8));
   Analysis analysis(open.session);
   WatchedTask task;
@@ -516,7 +536,8 @@ TEST_CASE("trade-off: the current setting first, errors are those of runs, the t
   REQUIRE_FALSE(trade->points.empty());
   CHECK(trade->points.front().slot == slot);
   for (const TradeOffPoint& point : trade->points) {
-    CHECK(point.error == doctest::Approx(analysis.query_errors(point.slot, task)->head.rel_sq_err).epsilon(1e-9));
+    CHECK(point.error ==
+          doctest::Approx(analysis.query_errors(point.slot, task)->head.rel_sq_err).epsilon(1e-9));
     CHECK(point.operations > 0);
     if (point.tuned) CHECK(point.error <= 0.2);
   }

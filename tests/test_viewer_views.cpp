@@ -75,8 +75,8 @@ TEST_CASE("there are nine views, each with a name of its own") {
     CHECK_FALSE(view->title().empty());
     CHECK_FALSE(view->help().empty());
   }
-  CHECK(names == std::set<std::string_view>{"clusters", "attention", "error", "blocks", "profile", "histogram",
-                                            "tradeoff", "inspector", "kmeans"});
+  CHECK(names == std::set<std::string_view>{"clusters", "attention", "error", "blocks", "profile",
+                                            "histogram", "tradeoff", "inspector", "kmeans"});
   CHECK_THROWS_AS((void)view_named("pie"), UsageError);
 }
 
@@ -96,13 +96,22 @@ TEST_CASE("every view draws with every value of every option") {
         state.selection.locked = Target{.query = 100};
         (void)show(*view, analysis, state);
       }
-    for (const auto& [name, value] : std::initializer_list<std::pair<const char*, const char*>>{
-             {"range", "1%:99%"}, {"range", "1e-3:0.5"}, {"level", "0"}, {"block-index", "0"}, {"up-to-level", "-1"},
-             {"up-to-level", "1"}, {"pass", "0"}, {"bins", "7"}, {"top", "3"}, {"zoom", "10:40,60:90"}}) {
+    for (const auto& [name, value] :
+         std::initializer_list<std::pair<const char*, const char*>>{{"range", "1%:99%"},
+                                                                    {"range", "1e-3:0.5"},
+                                                                    {"level", "0"},
+                                                                    {"block-index", "0"},
+                                                                    {"up-to-level", "-1"},
+                                                                    {"up-to-level", "1"},
+                                                                    {"pass", "0"},
+                                                                    {"bins", "7"},
+                                                                    {"top", "3"},
+                                                                    {"zoom", "10:40,60:90"}}) {
       CAPTURE(name);
       CAPTURE(value);
       // A zoom is in the units of the view's own axes.
-      if (std::string_view(name) == "zoom" && view->name() != "attention" && view->name() != "blocks") continue;
+      if (std::string_view(name) == "zoom" && view->name() != "attention" && view->name() != "blocks")
+        continue;
       ViewState state = small_state();
       set_view_option(state.view, name, value);
       (void)show(*view, analysis, state);
@@ -196,7 +205,8 @@ TEST_CASE("what is under a pixel is what was drawn there: maps and blocks") {
       const Drawn drawn = content->draw(kSmall, {});
       for (const Index query : {101, 120, 139})
         for (const Index key : {20, 33, 59}) {
-          const Point at = middle_of(drawn.frames[0], static_cast<double>(key) + 0.5, static_cast<double>(query) + 0.5);
+          const Point at =
+              middle_of(drawn.frames[0], static_cast<double>(key) + 0.5, static_cast<double>(query) + 0.5);
           const Hit hit = content->hit(drawn, {}, at);
           CHECK(hit.in_frame);
           CHECK(hit.target.query == query);
@@ -221,7 +231,8 @@ TEST_CASE("what is under a pixel is what was drawn there: queries, pairs, tables
   }
   // The first row of the table is the worst query; its heading sorts.
   const auto errors = analysis.query_errors(state.a(), task);
-  const Index worst = std::max_element(errors->relative.begin(), errors->relative.end()) - errors->relative.begin();
+  const Index worst =
+      std::max_element(errors->relative.begin(), errors->relative.end()) - errors->relative.begin();
   const render::Frame& table = drawn.frames.back();
   const Hit row = queries->hit(drawn, {}, {table.box.x0 + 5, table.y.to_pixel(0.5)});
   CHECK(row.target.query == worst);
@@ -249,7 +260,8 @@ TEST_CASE("what is under a pixel is what was drawn there: queries, pairs, tables
     return sum;
   };
   for (Index i = 0; i < pairs->Cq; ++i)
-    if (pairs->sizes_q[static_cast<std::size_t>(i)] > 0) CHECK(sum_of(i) <= sum_of(*first.target.query_cluster) * (1 + 1e-12));
+    if (pairs->sizes_q[static_cast<std::size_t>(i)] > 0)
+      CHECK(sum_of(i) <= sum_of(*first.target.query_cluster) * (1 + 1e-12));
 }
 
 TEST_CASE("what is under a pixel is what was drawn there: points of clusters and of the trade-off") {
@@ -262,10 +274,12 @@ TEST_CASE("what is under a pixel is what was drawn there: points of clusters and
   const Block block = block_in_focus(*open.session, state.a(), state.view, {});
   const auto projection = analysis.projection(state.a(), block, Basis::separate, task);
   for (const Index n : {0, 5, 31}) {
-    const Hit hit = clusters->hit(drawn, {}, middle_of(drawn.frames[0], projection->queries.xy(n, 0), projection->queries.xy(n, 1)));
+    const Hit hit = clusters->hit(
+        drawn, {}, middle_of(drawn.frames[0], projection->queries.xy(n, 0), projection->queries.xy(n, 1)));
     CHECK(hit.target.query == block.query_begin + n);
     CHECK(hit.target.query_cluster == projection->queries.labels[static_cast<std::size_t>(n)]);
-    const Hit key = clusters->hit(drawn, {}, middle_of(drawn.frames[1], projection->keys.xy(n, 0), projection->keys.xy(n, 1)));
+    const Hit key = clusters->hit(
+        drawn, {}, middle_of(drawn.frames[1], projection->keys.xy(n, 0), projection->keys.xy(n, 1)));
     CHECK(key.target.key == block.key_begin + n);
   }
   const auto trade = show(view_named("tradeoff"), analysis, state);
@@ -314,7 +328,10 @@ TEST_CASE("numbers of the pictures: as many as are shown, and the right ones") {
   set_view_option(state.view, "heads", "all");
   CHECK(show(view_named("error"), analysis, state)->numbers().columns.size() == 3);
   // CSV: names, then rows; what is not a number is left empty.
-  Numbers numbers{.columns = {"a", "b,c"}, .values = {1, std::nan(""), 0.1, 2}, .labels = {"x", "y\"z"}, .label_name = "name"};
+  Numbers numbers{.columns = {"a", "b,c"},
+                  .values = {1, std::nan(""), 0.1, 2},
+                  .labels = {"x", "y\"z"},
+                  .label_name = "name"};
   CHECK(csv_text(numbers) == "name,a,\"b,c\"\nx,1,\ny\"z,0.1,2\n");
 }
 

@@ -1,12 +1,12 @@
 // Dumps for the tests of the viewer: random heads with some structure, written to a folder of their own.
 #pragma once
 
+#include <unistd.h>
 #include <atomic>
 #include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
-#include <unistd.h>
 
 #include "model/analysis.h"
 #include "muse/tensor_io.h"
@@ -24,7 +24,8 @@ inline Dump random_dump(Index heads, Index N, Index D, unsigned seed = 1, Index 
     for (Index h = 0; h < heads; ++h)
       for (Index n = 0; n < tokens; ++n) {
         const auto centre = static_cast<std::size_t>(random() % 6) * static_cast<std::size_t>(D);
-        for (Index d = 0; d < D; ++d) values.push_back(centres[centre + static_cast<std::size_t>(d)] + 0.7F * normal(random));
+        for (Index d = 0; d < D; ++d)
+          values.push_back(centres[centre + static_cast<std::size_t>(d)] + 0.7F * normal(random));
       }
     return make_array<float>(DType::float32, {1, heads, tokens, D}, values);
   };

@@ -180,7 +180,9 @@ class AttentionContent : public ViewContent {
       case ErrorMetric::relative:
         return aggregate + "((ŵ − w)/w)²";
       default:
-        return aggregate + "ŵ − w";
+        return panels_.front().view.cell > 1 && state_.view.aggregate == Aggregation::max
+                   ? "ŵ − w of largest magnitude"
+                   : aggregate + "ŵ − w";
     }
   }
 

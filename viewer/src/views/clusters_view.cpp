@@ -202,10 +202,12 @@ class ClustersContent : public ViewContent {
                  bool dark) const {
     if (!token || *token < side.first || *token >= side.first + side.xy.rows()) return;
     const Index n = *token - side.first;
-    Scatter ring{.color = Theme::make(dark).ink, .marker = Marker::ring, .size = 11};
+    Scatter ring{.label = fmt::format("{} {}", what, token_name(*session_, *token)),
+                 .color = Theme::make(dark).ink,
+                 .marker = Marker::ring,
+                 .size = 11};
     ring.x = {side.xy(n, 0)};
     ring.y = {side.xy(n, 1)};
-    ring.names = {fmt::format("{} {}", what, token_name(*session_, *token))};
     axes.add(std::move(ring));
   }
 

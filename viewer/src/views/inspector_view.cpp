@@ -16,7 +16,7 @@ using namespace render;
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 
-// A quantity of one slot.
+// A quantity of one slot. Section and name together occur once.
 struct Item {
   std::string section, name, formula;
   double value = kNaN;
@@ -102,11 +102,15 @@ class InspectorContent : public ViewContent {
     // Quantities of A, and those that only B has.
     Items all = slots_[0];
     if (slots_.size() > 1)
-      for (const Item& item : slots_[1])
-        if (std::none_of(all.begin(), all.end(), [&](const Item& other) {
+      for (const Item& item : slots_[1]) {
+        if (std::any_of(all.begin(), all.end(), [&](const Item& other) {
               return other.section == item.section && other.name == item.name;
             }))
-          all.push_back(item);
+          continue;
+        const auto last = std::find_if(all.rbegin(), all.rend(),
+                                       [&](const Item& other) { return other.section == item.section; });
+        all.insert(last == all.rend() ? all.end() : last.base(), item);
+      }
     std::string section;
     for (const Item& item : all) {
       if (item.section != section) rows.push_back({.cells = {item.section}, .heading = true});
@@ -222,18 +226,19 @@ class InspectorContent : public ViewContent {
       add_count("tokens retrieved", level.retrieved_tokens, "(5.1)");
       add("log-sum-exp of them", level.lse_retrieved, "(5.2)");
       add("log-sum-exp of both", level.lse, "(1.3)");
-      add("  exact", level.exact_lse, "(1.1)");
+      add("  exact log-sum-exp of the block", level.exact_lse, "(1.1)");
       add("share of the mass", level.share);
-      add("  exact", level.exact_share);
+      add("  exact share", level.exact_share);
       add("error of this part's output", level.rel_sq_err);
       const auto most = std::min(level.clusters.size(),
                                  static_cast<std::size_t>(std::min<std::int64_t>(state_.view.top, 4)));
       for (std::size_t c = 0; c < most; ++c) {
         const ClusterView& cluster = level.clusters[c];
-        const std::string name = fmt::format("key cluster {} ({} keys{})", cluster.cluster, cluster.tokens,
-                                             cluster.retrieved ? ", retrieved" : "");
-        add(name + ", exact share", cluster.exact_share);
-        add("  ℓ − exact log-mass", cluster.retrieved ? 0 : cluster.l - cluster.exact, "(4.2)");
+        const std::string name = fmt::format("key cluster {}", cluster.cluster);
+        add_count(name + ": keys", cluster.tokens, "(2.1)");
+        add("  exact share of the mass, " + name, cluster.exact_share);
+        add_count("  retrieved (1) or expanded (0), " + name, cluster.retrieved ? 1 : 0, "(5.1)");
+        add("  ℓ − exact log-mass, " + name, cluster.retrieved ? 0 : cluster.l - cluster.exact, "(4.2)");
       }
     }
   }

@@ -182,10 +182,12 @@ class KmeansContent : public ViewContent {
     const auto& token = state_.view.side == Side::keys ? selection.shown().key : selection.shown().query;
     if (token && *token >= passes.range.begin && *token < passes.range.end) {
       const Index n = *token - passes.range.begin;
-      Scatter ring{.color = Theme::make(dark).ink, .marker = Marker::ring, .size = 11};
+      Scatter ring{.label = token_name(*session_, *token),
+                   .color = Theme::make(dark).ink,
+                   .marker = Marker::ring,
+                   .size = 11};
       ring.x = {passes.xy(n, 0)};
       ring.y = {passes.xy(n, 1)};
-      ring.names = {token_name(*session_, *token)};
       axes.add(std::move(ring));
     }
   }
