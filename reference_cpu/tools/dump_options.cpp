@@ -53,8 +53,10 @@ void ConfigOptions::add_to(CLI::App& command) {
   const std::string group = "The method";
   const auto add = [&](const OptionInfo& option) {
     Typed& typed = typed_[option.name];
-    typed.option = command.add_option("--" + option.name, typed.text,
-                                      described(option.help, option.unit, option.default_value));
+    typed.option = command.add_option(
+        "--" + option.name, typed.text,
+        described(option.help, option.unit,
+                  option.default_rule.empty() ? option.default_value : option.default_rule));
     typed.option->type_name(option.type)->group(group);
   };
   for (const OptionInfo& option : option_table()) {
