@@ -277,6 +277,24 @@ TEST_CASE_TEMPLATE("labels from outside: any that fit are taken, and equal plain
   }
 }
 
+TEST_CASE_TEMPLATE("more query clusters and key clusters than are worked on at a time", Scalar, float,
+                   double) {
+  MUSE_SHOW_SEED();
+  const auto x = random_tensors<Scalar>(280, 280, 8, 5, 250);
+  for (const Mode mode : kModes) {
+    for (const Order order : kOrders) {
+      CAPTURE(name_of(mode));
+      CAPTURE(name_of(order));
+      const Config config = make_config(mode, order, 37, 133, 3, 140);
+      const MuseResult<Scalar> result = run(x, config);
+      const NaiveMuse naive = naive_muse(x, config, result.labels_q, result.labels_k);
+      check_equal(result.attention, naive.o, naive.lse, bound(x, order));
+      CHECK(result.operations.summaries == naive.operations.summaries);
+      CHECK(result.operations.far_field == naive.operations.far_field);
+    }
+  }
+}
+
 TEST_CASE("each level has its own C and r") {
   MUSE_SHOW_SEED();
   const auto x = random_tensors<double>(97, 97, 8, 5, 300);
