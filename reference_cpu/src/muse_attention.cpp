@@ -49,7 +49,7 @@ class MetricMap {
   MetricMap(const MatrixView<Scalar>& keys, Metric metric, double& operations) {
     if (metric == Metric::euclidean) return;
     root_ = key_covariance_root<Scalar>(keys);
-    operations += 2 * static_cast<double>(keys.rows() * root_.size());
+    operations += metric_operations(keys.rows(), keys.cols());
   }
 
   // x [N, D] mapped into `storage`, or x itself. A row's bits do not depend on how many rows there are.
@@ -58,7 +58,7 @@ class MetricMap {
     if (root_.size() == 0) return x;
     storage.resize(x.rows(), x.cols());
     multiply<Scalar>(x, root_, storage);
-    operations += 2 * static_cast<double>(x.rows() * root_.size());
+    operations += metric_operations(x.rows(), x.cols());
     return storage;
   }
 
@@ -301,8 +301,8 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
   const auto used_count = static_cast<Index>(used.size());
 
   Attention<Scalar> out(block.queries(), Dv);
-  double summaries_operations = 0, far_field_operations = 0, retrieval_operations = 0;
-#pragma omp parallel reduction(+ : summaries_operations, far_field_operations, retrieval_operations)
+  double summaries_operations = 0, far_operations = 0, retrieval_operations = 0;
+#pragma omp parallel reduction(+ : summaries_operations, far_operations, retrieval_operations)
   {
     Summaries<Scalar> summaries;
 #pragma omp for schedule(dynamic)
@@ -317,9 +317,9 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
       } else {
         plain_masses<Scalar>(q_bar, keys, means, scale, summaries);
       }
-      summaries_operations += 2 *
-                              static_cast<double>(q_bar.rows() * (tilted ? block.keys() : keys.clusters())) *
-                              static_cast<double>(tilted ? 2 * D + Dv : D);
+      const auto Cq = static_cast<double>(q_bar.rows());
+      summaries_operations += tilted ? tilted_operations(Cq, static_cast<double>(block.keys()), D, Dv)
+                                     : plain_operations(Cq, static_cast<double>(keys.clusters()), D);
 
       // Gather each cluster's queries and retrieve S_i; the other non-empty clusters stay far.
       std::vector<TileQueries<Scalar>> tile;
@@ -361,11 +361,9 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
         const auto n_i = static_cast<double>(queries.q.rows());
         const auto far_clusters =
             static_cast<double>(std::count(queries.far.begin(), queries.far.end(), true));
-        far_field_operations += 2 * n_i * far_clusters * static_cast<double>(D + Dv);
-        if (config.order == Order::dipole_value)
-          far_field_operations += 2 * static_cast<double>(D * Dv) *
-                                  (n_i * far_clusters + static_cast<double>(block.keys() - retrieved_tokens));
-        retrieval_operations += 2 * n_i * static_cast<double>(retrieved_tokens * (D + Dv));
+        far_operations += far_field_operations(
+            n_i * far_clusters, static_cast<double>(block.keys() - retrieved_tokens), D, Dv, config.order);
+        retrieval_operations += exact_operations(n_i * static_cast<double>(retrieved_tokens), D, Dv);
       }
       if (progress != nullptr) {
         const double share = static_cast<double>(q_bar.rows()) / static_cast<double>(used_count);
@@ -375,7 +373,7 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
   }
   throw_if_cancelled(progress);
   operations.summaries += summaries_operations;
-  operations.far_field += far_field_operations;
+  operations.far_field += far_operations;
   operations.retrieval += retrieval_operations;
   return out;
 }
@@ -414,8 +412,7 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
   } else {
     const Mask mask{.causal = true, .block = config.block};
     result.attention = exact_attention<Scalar>(q, k, v, scale, mask, nullptr);
-    result.operations.local =
-        2 * static_cast<double>(q.cols() + v.cols()) * pair_count(q.rows(), k.rows(), mask);
+    result.operations.local = exact_operations(pair_count(q.rows(), k.rows(), mask), q.cols(), v.cols());
     if (options.on_part)
       options.on_part(
           {.level = -1, .query_begin = 0, .query_end = q.rows(), .key_begin = 0, .key_end = k.rows()},

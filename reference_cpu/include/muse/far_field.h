@@ -30,4 +30,13 @@ template <class Scalar>
                                           Index i, const std::vector<bool>& included, Scalar scale,
                                           Order order);
 
+/// Operations of stage 2 for n_Ck pairs of a query and a far cluster. `dipole_value` makes the gradients of
+/// n_tokens tokens too, each once for every query cluster.
+[[nodiscard]] inline double far_field_operations(double n_Ck, double n_tokens, Index D, Index Dv,
+                                                 Order order) {
+  const double gradients =
+      order == Order::dipole_value ? 2 * static_cast<double>(D * Dv) * (n_Ck + n_tokens) : 0;
+  return 2 * n_Ck * static_cast<double>(D + Dv) + gradients;
+}
+
 }  // namespace muse

@@ -90,6 +90,11 @@ template <class Scalar>
 void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
                       Summaries<Scalar>& summaries);
 
+/// Operations of (3.1)-(3.5) for Cq query centroids and N keys.
+[[nodiscard]] inline double tilted_operations(double Cq, double N, Index D, Index Dv) {
+  return 2 * Cq * N * static_cast<double>(2 * D + Dv);
+}
+
 /// Means of each key cluster's keys and values; zero for an empty one.
 template <class Scalar>
 struct KeyMeans {
@@ -110,6 +115,11 @@ void plain_masses(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& key
 ///     L_ij + s δ·k̃_ij = log n_j + s q·k̄_j.
 template <class Scalar>
 void plain_means(const KeyMeans<Scalar>& means, const ClusterRange& range, Summaries<Scalar>& summaries);
+
+/// Operations of (3.6) for Cq query centroids and Ck key clusters.
+[[nodiscard]] inline double plain_operations(double Cq, double Ck, Index D) {
+  return 2 * Cq * Ck * static_cast<double>(D);
+}
 
 /// (3.6) plain_masses, and the plain_means of all key clusters.
 template <class Scalar>
