@@ -192,9 +192,8 @@ void run_explain(const ExplainOptions& options) {
   const Config& config = job.configs.for_head(options.head);
   const Explanation explanation =
       job.precision == Precision::single ? explain<float>(job, options) : explain<double>(job, options);
-  if (!options.json.empty())
-    write_text(options.json, json_text(to_json(explanation, job, config, options.batch)));
-  if (options.json != "-") print(to_text(explanation, job, config, options.top, wants_colors(stdout)));
+  write_results(options.json, to_json(explanation, job, config, options.batch),
+                [&](bool colors) { return to_text(explanation, job, config, options.top, colors); });
 }
 
 }  // namespace

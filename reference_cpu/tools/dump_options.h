@@ -78,6 +78,12 @@ class DumpOptions {
   ConfigOptions config_;
 };
 
+/// The argument DUMP.
+void add_dump_argument(CLI::App& command, std::string& path);
+
+/// The option --threads.
+CLI::Option* add_threads_option(CLI::App& command, std::int64_t& threads);
+
 /// An array's shape as it is in the dump's files: without the batch axis where they have none.
 [[nodiscard]] std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array);
 
