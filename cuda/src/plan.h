@@ -1,23 +1,35 @@
-// What every kernel knows about a call: shapes, blocks of the hierarchy, where each thing lies in the workspace.
-// Plain data, passed to kernels by value, so that a call needs no copy to the device and can be captured.
+// What every kernel knows about a call: shapes, blocks of the hierarchy, where each thing lies in the
+// workspace. Plain data, passed to kernels by value, so that a call needs no copy to the device and can be
+// captured.
 #pragma once
 
 #include <cstdint>
+
+#ifdef __CUDACC__
+#define MUSE_HOST_DEVICE __host__ __device__
+#else
+#define MUSE_HOST_DEVICE
+#endif
 
 namespace muse::cuda {
 
 /// Levels of the causal hierarchy that a plan can hold: B 2^24 tokens.
 inline constexpr int kMaxLevels = 24;
+/// Clusters of a block that the counting sort can hold in shared memory.
+inline constexpr int kMaxClusters = 4096;
+/// Head dims are multiples of 8 up to this one.
+inline constexpr int kMaxDim = 256;
 
-/// The far blocks of one level: `blocks` rectangles of S keys each (docs/math.md, 6.1). The method's tables have
-/// one entry a *unit*: a block of a head, head slowest. Units of one level lie side by side.
+/// The far blocks of one level: `blocks` rectangles of S keys each (docs/math.md, 6.1). The method's tables
+/// have one entry a *unit*: a block of a head, head slowest. Units of one level lie side by side.
 struct Level {
   std::int32_t S = 0;       ///< keys of a block
   std::int32_t blocks = 0;  ///< blocks of a head
   std::int32_t Ck = 0;      ///< key clusters of a block
   std::int32_t Cq = 0;      ///< query clusters of a block
   std::int32_t r = 0;       ///< key clusters retrieved by each query cluster
-  std::int32_t key_cluster = 0;    ///< first key cluster of the level's first block, among a head's key clusters
+  std::int32_t key_cluster =
+      0;  ///< first key cluster of the level's first block, among a head's key clusters
   std::int32_t query_cluster = 0;  ///< first query cluster, among a head's query clusters
   std::int32_t block = 0;          ///< first block, among a head's blocks
 };
@@ -28,6 +40,9 @@ enum class QueryHome : std::int32_t {
 };
 
 enum class ExpansionOrder : std::int32_t { centroid, monopole, dipole, dipole_value };
+
+/// How tokens get their labels where none are given.
+enum class Clustering : std::int32_t { kmeans, spatial };
 
 /// Element (batch b, head h, token n, feature d) lies at ((b * stride_batch) + h * stride_head + n *
 /// stride_token + d).
@@ -41,6 +56,10 @@ struct Plan {
   std::int32_t block = 0;  ///< B; 0: acausal, one far block of everything and no diagonal blocks
   QueryHome home = QueryHome::past;
   ExpansionOrder order = ExpansionOrder::dipole;
+  Clustering clustering = Clustering::kmeans;
+  std::int32_t key_metric = 0;  ///< 1: queries are clustered in the metric of the key covariance (2.3)
+  std::int32_t passes = 0;      ///< T of k-means
+  std::uint64_t seed = 0;       ///< of k-means; 0: the middle token of each stride
   float scale = 0;
   std::int32_t levels = 0;
   std::int32_t key_clusters = 0;    ///< of a head, all blocks of all levels
@@ -48,6 +67,55 @@ struct Plan {
   std::int32_t blocks = 0;          ///< far blocks of a head, all levels
   Strides q, k, v, o;
   Level level[kMaxLevels];
+
+  /// Query heads and key heads of all sequences: HQ and HK. A head's index is batch · heads + head.
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t HQ() const { return batch * heads_q; }
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t HK() const { return batch * heads_kv; }
+  /// The key head of query head hq < HQ, of all sequences.
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t key_head(std::int32_t hq) const {
+    return hq / heads_q * heads_kv + hq % heads_q / (heads_q / heads_kv);
+  }
 };
+
+/// Some tokens of a head: [begin, begin + count).
+struct TokenSpan {
+  std::int32_t begin = 0, count = 0;
+};
+
+/// Which tokens of a block: its keys, its queries, or the queries whose clusters give it its expansion
+/// points.
+enum class Side : std::int32_t { keys, home, queries };
+
+/// The tokens of block t of `level` (6.1), (6.2).
+[[nodiscard]] MUSE_HOST_DEVICE inline TokenSpan block_tokens(const Plan& plan, const Level& level,
+                                                             std::int32_t t, Side side) {
+  if (plan.block == 0) return {0, side == Side::keys ? plan.Nk : plan.Nq};
+  const std::int32_t first = 2 * t * level.S, second = first + level.S;
+  if (side == Side::keys || (side == Side::home && plan.home == QueryHome::past)) return {first, level.S};
+  return {second, plan.Nq - second < level.S ? plan.Nq - second : level.S};
+}
+
+/// Clusters of block t of `level` that k-means may fill: no more than there are tokens.
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int32_t block_clusters(const Plan& plan, const Level& level,
+                                                                  std::int32_t t, Side side) {
+  if (side == Side::keys) return level.Ck;
+  const std::int32_t tokens = block_tokens(plan, level, t, Side::home).count;
+  return tokens < level.Cq ? tokens : level.Cq;
+}
+
+/// Where the clusters of block t begin in a table by cluster, [heads, clusters].
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t first_cluster(const Plan& plan, const Level& level,
+                                                                 std::int64_t head, std::int32_t t,
+                                                                 Side side) {
+  return side == Side::keys ? head * plan.key_clusters + level.key_cluster + std::int64_t{t} * level.Ck
+                            : head * plan.query_clusters + level.query_cluster + std::int64_t{t} * level.Cq;
+}
+
+/// Where the offsets of block t begin in a table of offsets, [heads, clusters + blocks].
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t first_offset(const Plan& plan, const Level& level,
+                                                                std::int64_t head, std::int32_t t,
+                                                                Side side) {
+  return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
+}
 
 }  // namespace muse::cuda
