@@ -121,7 +121,9 @@ __global__ void __launch_bounds__(kSortWarps* kWarp)
     if (valid && rank == 0) mine[label] += __popc(equal);
     __syncwarp();
     // A query that is in no cluster sees nothing of the block.
-    if (task.side == Side::queries && n + lane < end && !valid) {
+    const bool block_queries =
+        task.side == Side::queries || (task.side == Side::home && plan.home == QueryHome::self);
+    if (block_queries && n + lane < end && !valid) {
       const int query = tokens.begin + n + lane;
       *far_output_lse(plan, tensors, workspace, place.level, head, query) = kMinusInfinity;
       Element* const o = far_output_row(plan, tensors, workspace, place.level, head, query);
