@@ -315,6 +315,21 @@ inline LevelLabels labels_of_head(const HeadLabels& labels, std::size_t head, In
 
 // ---- The method in working precision --------------------------------------------------------------------
 
+/// The softmax of one query over terms, logits [n] and values [n, width]. The largest logit is taken out,
+/// weights are rounded where they multiply values, as tensor cores need them; their sum is not. -infinity: no
+/// term.
+template <class Round>
+RowVector<double> attend_rounded(const RowVector<double>& logits, const Matrix<double>& values, double& lse,
+                                 const Round& round) {
+  constexpr double kEmpty = -std::numeric_limits<double>::infinity();
+  const double m = logits.size() > 0 ? logits.maxCoeff() : kEmpty;
+  lse = kEmpty;
+  if (m == kEmpty) return RowVector<double>::Zero(values.cols());
+  const RowVector<double> weights = (logits.array() - m).exp();
+  lse = m + std::log(weights.sum());
+  return (weights.unaryExpr(round) * values) / weights.sum();
+}
+
 /// MuSe attention of one head by its definition, in double; `round` is applied to all that the kernels keep
 /// in the element type: expansion points, weights that multiply keys and values, summaries, parts, the
 /// result. With no rounding it is the truth; with the rounding of an element type it shows what that type
@@ -326,16 +341,8 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
   const Index Nq = q.rows(), Dv = v.cols();
   constexpr double kEmpty = -std::numeric_limits<double>::infinity();
   const auto round_all = [&](const Matrix<double>& x) -> Matrix<double> { return x.unaryExpr(round); };
-  // The softmax of one query over terms: logits and values.
   const auto attend = [&](const RowVector<double>& logits, const Matrix<double>& values, double& lse) {
-    RowVector<double> o = RowVector<double>::Zero(values.cols());
-    const double m = logits.size() > 0 ? logits.maxCoeff() : kEmpty;
-    lse = kEmpty;
-    if (m == kEmpty) return o;
-    const RowVector<double> weights = (logits.array() - m).exp();
-    o = (weights.unaryExpr(round) * values) / weights.sum();
-    lse = m + std::log(weights.sum());
-    return o;
+    return attend_rounded(logits, values, lse, round);
   };
   Attention<double> out(Nq, Dv);
   const auto merge = [&](Index n, const RowVector<double>& part, double lse) {
@@ -465,20 +472,60 @@ inline double lse_difference(const Vector<double>& found, const Vector<double>& 
   return largest;
 }
 
-/// Checks that the kernels err at most twice as much as the same computation in working precision does, plus
-/// what one rounding of the result costs: non-finite numbers first, then relative L2, then the largest error.
+/// How far numbers are from the truth, beside how far the same computation in working precision is.
+template <class Element>
+struct Precision {
+  Difference found, model;
+  double norm, l2_bound, max_bound;
+
+  Precision(const Matrix<double>& found_, const Matrix<double>& truth, const Matrix<double>& model_)
+      : found(difference(found_, rows_of(truth))),
+        model(difference(model_, rows_of(truth))),
+        norm(truth.norm()) {
+    constexpr double u = kRoundoff<Element>;
+    constexpr bool kFloat = std::is_same_v<Element, float>;
+    // float32 sums of up to some thousand terms, one after the other, err by some 16 u at random.
+    l2_bound = 2 * model.l2 + (kFloat ? 16 : 0.25) * u * norm;
+    max_bound = 2 * model.max_abs + (kFloat ? 64 : 1) * u * truth.cwiseAbs().maxCoeff();
+  }
+  [[nodiscard]] bool good() const {
+    return found.non_finite == 0 && found.l2 <= l2_bound && found.max_abs <= max_bound;
+  }
+  [[nodiscard]] std::string text() const {
+    char line[256];
+    std::snprintf(
+        line, sizeof line,
+        "rel L2 %.2e (working precision %.2e, bound %.2e)  max %.2e (%.2e, bound %.2e)  non-finite %lld",
+        found.rel_l2, model.rel_l2, l2_bound / norm, found.max_abs, model.max_abs, max_bound,
+        static_cast<long long>(found.non_finite));
+    return line;
+  }
+};
+
 /// Prints a line, so that a run can be judged from its output.
+inline void print_line(bool good, const std::string& what, const std::string& text) {
+  std::printf("%s %-64s %s\n", good ? "ok   " : "WRONG", what.c_str(), text.c_str());
+  std::fflush(stdout);
+}
+
+/// Checks that a kernel errs at most twice as much as the same computation in working precision does, plus
+/// what one rounding of the result costs: non-finite numbers first, then relative L2, then the largest error.
+template <class Element>
+void check_precision(const Matrix<double>& found, const Matrix<double>& truth, const Matrix<double>& model,
+                     const std::string& what) {
+  const Precision<Element> precision(found, truth, model);
+  print_line(precision.good(), what, precision.text());
+  INFO(what << " " << precision.text());
+  CHECK(precision.found.non_finite == 0);
+  CHECK(precision.found.l2 <= precision.l2_bound);
+  CHECK(precision.found.max_abs <= precision.max_bound);
+}
+
+/// The same for attention: outputs and log-sum-exps.
 template <class Element>
 void check_working_precision(const Attention<double>& found, const Attention<double>& truth,
                              const Attention<double>& model, const std::string& what) {
-  constexpr double u = kRoundoff<Element>;
-  constexpr bool kFloat = std::is_same_v<Element, float>;
-  const Difference of_found = difference(found.o, rows_of(truth.o)),
-                   of_model = difference(model.o, rows_of(truth.o));
-  const double norm = truth.o.norm(), largest = truth.o.cwiseAbs().maxCoeff();
-  // float32 sums of up to some thousand terms, one after the other, err by some 16 u at random.
-  const double l2_bound = 2 * of_model.l2 + (kFloat ? 16 : 0.25) * u * norm;
-  const double max_bound = 2 * of_model.max_abs + (kFloat ? 64 : 1) * u * largest;
+  const Precision<Element> precision(found.o, truth.o, model.o);
   const double lse_found = lse_difference(found.lse, truth.lse),
                lse_model = lse_difference(model.lse, truth.lse);
   double lse_size = 1;
@@ -486,30 +533,114 @@ void check_working_precision(const Attention<double>& found, const Attention<dou
     if (std::isfinite(truth.lse[n])) lse_size = std::max(lse_size, std::abs(truth.lse[n]));
   // Where two clusters have all but the same mass, rounding decides which of them is retrieved, and that may
   // move a log-sum-exp as far as one rounding of a logit does: by u.
-  const double lse_limit = 2 * lse_model + 64 * 0x1p-24 * (lse_size + 10) + (kFloat ? 0 : u);
-  const bool good = of_found.non_finite == 0 && of_found.l2 <= l2_bound && of_found.max_abs <= max_bound &&
-                    lse_found <= lse_limit;
-  char line[512];
-  std::snprintf(
-      line, sizeof line,
-      "%s %-64s rel L2 %.2e (working precision %.2e, bound %.2e)  max %.2e (%.2e, bound %.2e)  lse %.2e "
-      "(%.2e, bound %.2e)  non-finite %lld",
-      good ? "ok   " : "WRONG", what.c_str(), of_found.rel_l2, of_model.rel_l2, l2_bound / norm,
-      of_found.max_abs, of_model.max_abs, max_bound, lse_found, lse_model, lse_limit,
-      static_cast<long long>(of_found.non_finite));
-  std::printf("%s\n", line);
-  std::fflush(stdout);
-  INFO(line);
-  CHECK(of_found.non_finite == 0);
-  CHECK(of_found.l2 <= l2_bound);
-  CHECK(of_found.max_abs <= max_bound);
-  CHECK(lse_found <= lse_limit);
+  const double lse_bound = 2 * lse_model + 64 * 0x1p-24 * (lse_size + 10) +
+                           (std::is_same_v<Element, float> ? 0 : kRoundoff<Element>);
+  char lse_text[128];
+  std::snprintf(lse_text, sizeof lse_text, "  lse %.2e (%.2e, bound %.2e)", lse_found, lse_model, lse_bound);
+  const std::string text = precision.text() + lse_text;
+  print_line(precision.good() && lse_found <= lse_bound, what, text);
+  INFO(what << " " << text);
+  CHECK(precision.found.non_finite == 0);
+  CHECK(precision.found.l2 <= precision.l2_bound);
+  CHECK(precision.found.max_abs <= precision.max_bound);
+  CHECK(lse_found <= lse_bound);
 }
 
 /// "bfloat16", …
 template <class Element>
 std::string type_name() {
   return muse::cuda::name_of(kTypeOf<Element>);
+}
+
+/// Parameters from pairs of option and text, as the command line takes them.
+inline Config config_of(std::initializer_list<std::pair<const char*, const char*>> options) {
+  Config config;
+  for (const auto& [name, value] : options) set_option(config, name, value);
+  return config;
+}
+
+// ---- One stage at a time --------------------------------------------------------------------------------
+
+/// The plan, tensors and workspace of a call on dense inputs, for tests that launch single stages.
+template <class Element>
+class Stages {
+ public:
+  Stages(const Inputs& inputs, const Config& config)
+      : plan(dense_plan(inputs, config)),
+        q_(packed<Element>(inputs.q)),
+        k_(packed<Element>(inputs.k)),
+        v_(packed<Element>(inputs.v)),
+        o_(inputs.q.size() * static_cast<std::size_t>(inputs.Nq() * inputs.Dv())),
+        lse_(inputs.q.size() * static_cast<std::size_t>(inputs.Nq())),
+        workspace_(muse::cuda::lay_out<Element>(plan, nullptr, muse::cuda::kSummaryBytes).bytes) {
+    tensors = {.q = q_.data(), .k = k_.data(), .v = v_.data(), .o = o_.data(), .lse = lse_.data()};
+    workspace = muse::cuda::lay_out<Element>(plan, workspace_.data(), muse::cuda::kSummaryBytes).workspace;
+  }
+
+  const muse::cuda::Plan plan;
+  muse::cuda::Tensors<Element> tensors;
+  muse::cuda::Workspace<Element> workspace;
+
+  /// Copies `values` to the device, from `to` on.
+  template <class T>
+  void put(T* to, const std::vector<T>& values) {
+    MUSE_CUDA_REQUIRE(cudaMemcpy(to, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice));
+  }
+  /// `count` values from the device, after all that was launched.
+  template <class T>
+  std::vector<T> get(const T* from, std::int64_t count) {
+    MUSE_CUDA_REQUIRE(cudaDeviceSynchronize());
+    std::vector<T> values(static_cast<std::size_t>(count));
+    MUSE_CUDA_REQUIRE(cudaMemcpy(values.data(), from, values.size() * sizeof(T), cudaMemcpyDeviceToHost));
+    return values;
+  }
+  /// Rows of elements as doubles.
+  Matrix<double> get_rows(const Element* from, Index rows, Index cols) {
+    const std::vector<Element> values = get(from, rows * cols);
+    Matrix<double> matrix(rows, cols);
+    for (Index x = 0; x < matrix.size(); ++x)
+      matrix.data()[x] = from_element(values[static_cast<std::size_t>(x)]);
+    return matrix;
+  }
+  void check_sentinels() {
+    MUSE_CUDA_REQUIRE(cudaDeviceSynchronize());
+    q_.check_sentinels("q");
+    k_.check_sentinels("k");
+    v_.check_sentinels("v");
+    o_.check_sentinels("o");
+    lse_.check_sentinels("lse");
+    workspace_.check_sentinels("workspace");
+  }
+
+ private:
+  static muse::cuda::Plan dense_plan(const Inputs& inputs, const Config& config) {
+    muse::cuda::Plan plan = muse::cuda::make_plan(inputs.shape(kTypeOf<Element>), config);
+    const auto dense = [](Index heads, Index tokens, Index dim) {
+      return muse::cuda::Strides{.batch = heads * tokens * dim, .head = tokens * dim, .token = dim};
+    };
+    plan.q = dense(inputs.heads_q, inputs.Nq(), inputs.D());
+    plan.k = dense(inputs.heads_kv, inputs.Nk(), inputs.D());
+    plan.v = dense(inputs.heads_kv, inputs.Nk(), inputs.Dv());
+    plan.o = dense(inputs.heads_q, inputs.Nq(), inputs.Dv());
+    return plan;
+  }
+
+  DeviceArray<Element> q_, k_, v_, o_;
+  DeviceArray<float> lse_;
+  DeviceArray<std::byte> workspace_;
+};
+
+/// Labels that k-means might give: random ones of 0 … C - 1, some clusters much larger than others, some
+/// empty.
+inline std::vector<std::int32_t> uneven_labels(Index N, Index C, std::uint64_t seed) {
+  std::mt19937_64 random(base_seed() * 1000003 + seed);
+  std::vector<std::int32_t> labels(static_cast<std::size_t>(N));
+  for (std::int32_t& label : labels) {
+    const double x = static_cast<double>(random() >> 11) * 0x1p-53;
+    label = static_cast<std::int32_t>(x * x * static_cast<double>(C));  // low clusters are large
+    if (C > 3 && label % 5 == 3) label -= 1;                            // one in five is empty
+  }
+  return labels;
 }
 
 }  // namespace muse::test

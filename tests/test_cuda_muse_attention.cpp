@@ -8,12 +8,6 @@ using namespace muse::test;
 
 namespace {
 
-Config config_of(std::initializer_list<std::pair<const char*, const char*>> options) {
-  Config config;
-  for (const auto& [name, value] : options) set_option(config, name, value);
-  return config;
-}
-
 std::string text_of(const InputSizes& sizes, const Config& config) {
   const std::string tokens = sizes.Nq == sizes.Nk ? std::to_string(sizes.Nq)
                                                   : std::to_string(sizes.Nq) + "x" + std::to_string(sizes.Nk);
