@@ -21,11 +21,11 @@ struct ExactShape {
   bool causal = true;
 };
 
-template <class Engine, int Warps, class Element>
+template <class Engine, int Warps, int kKeys, class Element>
 __global__ void __launch_bounds__(32 * Warps)
     exact_attention_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape) {
   constexpr int D = Engine::D, M = Engine::M;
-  constexpr int kRows = 16 * M * Warps, kKeys = 64, kThreads = 32 * Warps;
+  constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
   constexpr bool kTogether = Engine::kTogether;
   constexpr int kTile = Engine::template Tile<D, kKeys>::kBytes;
   extern __shared__ __align__(1024) unsigned char memory[];
@@ -83,18 +83,18 @@ __global__ void __launch_bounds__(32 * Warps)
       float s[M][kKeys / 8][4];
       engine.template dot<kKeys, kKeys>(s, k_shared + buffer * kTile);
       // Mask keys after the query, and those that do not exist.
-      const bool whole = key + kKeys <= key_end && (!shape.causal || key + kKeys <= first_row + 1);
+      if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {
 #pragma unroll
-      for (int t = 0; t < M; ++t)
+        for (int t = 0; t < M; ++t)
 #pragma unroll
-        for (int n = 0; n < kKeys / 8; ++n)
+          for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const int row = first_row + t * 16 + lane / 4 + (e / 2) * 8, col = key + n * 8 + lane % 4 * 2 + e % 2;
-            const bool seen = whole || (col < key_end && (!shape.causal || col <= row));
-            s[t][n][e] = seen ? s[t][n][e] * scale : -INFINITY;
-          }
-      attention.template soften<kKeys>(s);
+            for (int e = 0; e < 4; ++e) {
+              const int row = first_row + t * 16 + lane / 4 + (e / 2) * 8, col = key + n * 8 + lane % 4 * 2 + e % 2;
+              if (col >= key_end || (shape.causal && col > row)) s[t][n][e] = -INFINITY;
+            }
+      }
+      attention.template soften<kKeys>(s, scale);
       engine.template accumulate<kKeys, kKeys>(attention.o, s, v_shared + buffer * kTile);
     }
     __syncthreads();
@@ -113,10 +113,10 @@ __global__ void __launch_bounds__(32 * Warps)
     }
 }
 
-template <class Engine, int Warps, class Element>
+template <class Engine, int Warps, int kKeys = 64, class Element>
 cudaError_t launch_exact_attention_with(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
-  constexpr int kRows = 16 * Engine::M * Warps, kBytes = 4 * Engine::template Tile<Engine::D, 64>::kBytes;
-  const auto kernel = exact_attention_kernel<Engine, Warps, Element>;
+  constexpr int kRows = 16 * Engine::M * Warps, kBytes = 4 * Engine::template Tile<Engine::D, kKeys>::kBytes;
+  const auto kernel = exact_attention_kernel<Engine, Warps, kKeys, Element>;
   if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes); error != cudaSuccess) return error;
   const int blocks = (plan.Nq + shape.block - 1) / shape.block;
   const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.batch * plan.heads_q);

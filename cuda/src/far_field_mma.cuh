@@ -161,29 +161,21 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
     __syncthreads();
     if (needed) {
       float s[M][kKeys / 8][4];
-      if (t >= summary_tiles || shifted) {
-        engine.template dot<kKeys, kKeys>(s, k_shared + buffer * kTile);
-      } else {
-#pragma unroll
-        for (int m = 0; m < M; ++m)
-#pragma unroll
-          for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-            for (int e = 0; e < 4; ++e) s[m][n][e] = 0;
-      }
+      engine.template dot<kKeys, kKeys>(s, k_shared + buffer * kTile);
       // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias.
+      const float factor = t >= summary_tiles || shifted ? scale : 0;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
         const float2 b = *reinterpret_cast<const float2*>(biases + buffer * kKeys + n * 8 + lane % 4 * 2);
 #pragma unroll
         for (int m = 0; m < M; ++m) {
-          s[m][n][0] = fmaf(s[m][n][0], scale, b.x);
-          s[m][n][1] = fmaf(s[m][n][1], scale, b.y);
-          s[m][n][2] = fmaf(s[m][n][2], scale, b.x);
-          s[m][n][3] = fmaf(s[m][n][3], scale, b.y);
+          s[m][n][0] = fmaf(s[m][n][0], factor, b.x);
+          s[m][n][1] = fmaf(s[m][n][1], factor, b.y);
+          s[m][n][2] = fmaf(s[m][n][2], factor, b.x);
+          s[m][n][3] = fmaf(s[m][n][3], factor, b.y);
         }
       }
-      attention.template soften<kKeys>(s);
+      attention.template soften<kKeys>(s, 1);
       engine.template accumulate<kKeys, kKeys>(attention.o, s, v_shared + buffer * kTile);
     }
     __syncthreads();

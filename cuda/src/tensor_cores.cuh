@@ -157,33 +157,51 @@ struct SoftmaxRows {
     }
   }
 
-  /// Takes new logits s into m and l, rescales o, and leaves e^{s - m} in s.
+  /// Takes new logits `scale` s into m and l, and leaves e^{scale s - m} in s. What was summed before must be
+  /// multiplied by `factor`, if the result says that any row of the warp has a new maximum. scale > 0.
   template <int Keys>
-  __device__ __forceinline__ void soften(float (&s)[M][Keys / 8][4]) {
+  __device__ __forceinline__ bool weigh(float (&s)[M][Keys / 8][4], float scale, float (&factor)[M][2]) {
+    bool changed = false;
 #pragma unroll
     for (int t = 0; t < M; ++t) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        float largest = m[t][h];
+        float largest = s[t][0][2 * h];
 #pragma unroll
         for (int n = 0; n < Keys / 8; ++n) largest = fmaxf(largest, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
+        largest = fmaxf(largest * scale, m[t][h]);
+        changed = changed || largest > m[t][h];
         const float base = largest == -INFINITY ? 0 : largest;  // nothing seen yet: all weights are 0
-        const float rescale = exp2_fast(m[t][h] - base);
+        factor[t][h] = exp2_fast(m[t][h] - base);
         m[t][h] = largest;
         float sum = 0;
 #pragma unroll
         for (int n = 0; n < Keys / 8; ++n) {
-          s[t][n][2 * h] = exp2_fast(s[t][n][2 * h] - base);
-          s[t][n][2 * h + 1] = exp2_fast(s[t][n][2 * h + 1] - base);
+          s[t][n][2 * h] = exp2_fast(fmaf(s[t][n][2 * h], scale, -base));
+          s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -base));
           sum += s[t][n][2 * h] + s[t][n][2 * h + 1];
         }
-        l[t][h] = l[t][h] * rescale + sum;
-#pragma unroll
-        for (int n = 0; n < D / 8; ++n) o[t][n][2 * h] *= rescale, o[t][n][2 * h + 1] *= rescale;
+        l[t][h] = l[t][h] * factor[t][h] + sum;
       }
     }
+    return __any_sync(0xffffffffu, changed);
+  }
+
+  __device__ __forceinline__ void rescale(const float (&factor)[M][2]) {
+#pragma unroll
+    for (int t = 0; t < M; ++t)
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n)
+#pragma unroll
+        for (int e = 0; e < 4; ++e) o[t][n][e] *= factor[t][e / 2];
+  }
+
+  template <int Keys>
+  __device__ __forceinline__ void soften(float (&s)[M][Keys / 8][4], float scale) {
+    float factor[M][2];
+    if (weigh<Keys>(s, scale, factor)) rescale(factor);
   }
 
   /// Sums l over the lanes of a row. After it, l is the row's whole sum.

@@ -123,12 +123,13 @@ __global__ void __launch_bounds__(32 * Warps)
 #pragma unroll
       for (int n = 0; n < 2; ++n)
 #pragma unroll
-        for (int e = 0; e < 4; ++e) s[t][n][e] = n * 8 + lane % 4 * 2 + e % 2 < count ? s[t][n][e] * scale : -INFINITY;
+        for (int e = 0; e < 4; ++e)
+          if (n * 8 + lane % 4 * 2 + e % 2 >= count) s[t][n][e] = -INFINITY;
     // (3.1), (3.3): the weights, relative to the largest so far; both sums are rescaled alike.
     float before[M][2];
 #pragma unroll
     for (int t = 0; t < M; ++t) before[t][0] = k_tilde.m[t][0], before[t][1] = k_tilde.m[t][1];
-    k_tilde.template soften<16>(s);
+    k_tilde.template soften<16>(s, scale);
 #pragma unroll
     for (int t = 0; t < M; ++t)
 #pragma unroll

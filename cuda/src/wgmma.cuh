@@ -78,34 +78,27 @@ struct WgmmaEngine {
     load_a<SwizzledTile, D, Rows>(a[0], shared, row);
   }
 
-  template <int Keys, int Rows>
-  __device__ __forceinline__ void dot(float (&s)[1][Keys / 8][4], std::uint32_t k_shared) const {
-    static_assert(Keys == Rows, "a whole tile");
+  /// Begins s = Q Kᵀ for a tile of `Keys` keys; wgmma_wait and fence_registers end it.
+  template <int Keys>
+  __device__ __forceinline__ void begin_dot(float (&s)[1][Keys / 8][4], std::uint32_t k_shared) const {
     fence_registers(s[0]);
     wgmma_begin();
 #pragma unroll
     for (int kk = 0; kk < D / 16; ++kk)
-      wgmma<0>(s[0], a[0][kk], matrix_descriptor(k_shared + kk / 4 * (Rows * 128) + kk % 4 * 32, 16), kk > 0, Element());
+      wgmma<0>(s[0], a[0][kk], matrix_descriptor(k_shared + kk / 4 * (Keys * 128) + kk % 4 * 32, 16), kk > 0, Element());
     wgmma_commit();
-    wgmma_wait<0>();
-    fence_registers(s[0]);
   }
 
-  template <int Keys, int Rows>
-  static __device__ __forceinline__ void accumulate(float (&o)[1][D / 8][4], const float (&p)[1][Keys / 8][4],
-                                                    std::uint32_t v_shared) {
-    static_assert(Keys == Rows, "a whole tile");
-    std::uint32_t weights[Keys / 16][4];
-#pragma unroll
-    for (int kk = 0; kk < Keys / 16; ++kk) pack_weights(weights[kk], p[0][2 * kk], p[0][2 * kk + 1], Element());
+  /// Begins o += P V for a tile of `Keys` values.
+  template <int Keys>
+  static __device__ __forceinline__ void begin_accumulate(float (&o)[1][D / 8][4], const std::uint32_t (&weights)[Keys / 16][4],
+                                                          std::uint32_t v_shared) {
     fence_registers(o[0]);
     wgmma_begin();
 #pragma unroll
     for (int kk = 0; kk < Keys / 16; ++kk)
-      wgmma<1>(o[0], weights[kk], matrix_descriptor(v_shared + kk * 2048, Rows * 128), 1, Element());
+      wgmma<1>(o[0], weights[kk], matrix_descriptor(v_shared + kk * 2048, Keys * 128), 1, Element());
     wgmma_commit();
-    wgmma_wait<0>();
-    fence_registers(o[0]);
   }
 
   /// The tensor cores read shared memory through a proxy of their own.
