@@ -8,9 +8,8 @@
 // Reference: reference_cpu/src/exact_attention.cpp    Test: tests/test_cuda_exact_attention.cpp
 #pragma once
 
-#include "plan.h"
-#include "stages.h"
-#include "wgmma.cuh"
+#include "device.cuh"
+#include "tensor_cores.cuh"
 
 namespace muse::cuda {
 
@@ -39,11 +38,11 @@ __global__ void __launch_bounds__(32 * Warps)
   const int row_end = min(min(row_begin + kRows, block_begin + shape.block), plan.Nq);
   if (row_begin >= row_end) return;
   const int key_end = shape.causal ? row_end : plan.Nk;
-  const int head = blockIdx.y, kv = key_head(plan, head);
-  const Element* q = x.q + head_offset(plan.q, head, plan.heads_q);
-  const Element* k = x.k + head_offset(plan.k, kv, plan.heads_kv);
-  const Element* v = x.v + head_offset(plan.v, kv, plan.heads_kv);
-  Element* o = x.o + head_offset(plan.o, head, plan.heads_q);
+  const int head = blockIdx.y, kv = plan.key_head(head);
+  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
+  const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+  const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
+  Element* o = head_rows(x.o, plan.o, plan.heads_q, head);
 
   // Read the queries through the memory of the first keys, into registers.
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -114,12 +113,12 @@ __global__ void __launch_bounds__(32 * Warps)
 }
 
 template <class Engine, int Warps, int kKeys = 64, class Element>
-cudaError_t launch_exact_attention_with(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
+Status launch_exact_attention_with(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
   constexpr int kRows = 16 * Engine::M * Warps, kBytes = 4 * Engine::template Tile<Engine::D, kKeys>::kBytes;
   const auto kernel = exact_attention_kernel<Engine, Warps, kKeys, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes); error != cudaSuccess) return error;
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
   const int blocks = (plan.Nq + shape.block - 1) / shape.block;
-  const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.batch * plan.heads_q);
+  const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.HQ());
   kernel<<<grid, 32 * Warps, kBytes, stream>>>(plan, x, shape);
   return cudaGetLastError();
 }

@@ -11,8 +11,9 @@
 namespace muse::cuda {
 
 template <int D, int Consumers, int Stages, int Resident, class Element>
-__global__ void __launch_bounds__(128 * Consumers + 128, Resident)
+__global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape) {
+#if MUSE_HOPPER
   using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, Element>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
   extern __shared__ __align__(1024) unsigned char memory[];
@@ -27,12 +28,12 @@ __global__ void __launch_bounds__(128 * Consumers + 128, Resident)
   if (row_begin >= row_end) return;
   const int key_end = shape.causal ? row_end : plan.Nk;
   const int tiles = (key_end - block_begin + kKeys - 1) / kKeys;
-  const int head = blockIdx.y, kv = key_head(plan, head);
+  const int head = blockIdx.y, kv = plan.key_head(head);
   pipeline.begin();
 
   if (!Pipeline::is_consumer()) {
-    const Element* k = x.k + head_offset(plan.k, kv, plan.heads_kv);
-    const Element* v = x.v + head_offset(plan.v, kv, plan.heads_kv);
+    const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+    const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
     const KeyTables tokens{k + block_begin * plan.k.token, v + block_begin * plan.v.token,
                            static_cast<std::uint32_t>(plan.k.token * 2), static_cast<std::uint32_t>(plan.v.token * 2)};
     pipeline.produce(
@@ -42,7 +43,7 @@ __global__ void __launch_bounds__(128 * Consumers + 128, Resident)
   }
 
   pipeline.begin_consuming();
-  const Element* q = x.q + head_offset(plan.q, head, plan.heads_q);
+  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
   const int lane = threadIdx.x % 32, first_row = row_begin + threadIdx.x / 32 * 16;  // of this warp
   WgmmaEngine<D, Element> engine;
   read_queries<D>(engine, [&](int n) {
@@ -67,7 +68,7 @@ __global__ void __launch_bounds__(128 * Consumers + 128, Resident)
   });
 
   attention.finish();
-  Element* o = x.o + head_offset(plan.o, head, plan.heads_q);
+  Element* o = head_rows(x.o, plan.o, plan.heads_q, head);
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     const int row = first_row + lane / 4 + h * 8;
@@ -75,15 +76,18 @@ __global__ void __launch_bounds__(128 * Consumers + 128, Resident)
     store_row<D>(o + row * plan.o.token, attention.o[0], h, l > 0 ? 1 / l : 0.f, row < row_end);
     if (row < row_end && lane % 4 == 0) x.lse[static_cast<std::int64_t>(head) * plan.Nq + row] = (attention.m[0][h] + log2f(l)) * kLn2;
   }
+#endif
 }
 
-template <int D, int Consumers = 2, int Stages = 3, int Resident = 1, class Element>
-cudaError_t launch_exact_attention_wgmma(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
+/// Nothing, if the present device's code has no such kernel.
+template <int D, int Consumers = D == 64 ? 3 : 2, int Stages = D == 64 ? 4 : 3, int Resident = 1, class Element>
+std::optional<Status> launch_exact_attention_wgmma(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
   constexpr int kRows = 64 * Consumers, kBytes = sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, Element>::Shared);
   const auto kernel = exact_attention_wgmma_kernel<D, Consumers, Stages, Resident, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes); error != cudaSuccess) return error;
+  if (!has_hopper_code(kernel)) return std::nullopt;
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
   const int blocks = (plan.Nq + shape.block - 1) / shape.block;
-  const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.batch * plan.heads_q);
+  const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.HQ());
   kernel<<<grid, 128 * Consumers + 128, kBytes, stream>>>(plan, x, shape);
   return cudaGetLastError();
 }

@@ -11,9 +11,8 @@
 // Reference: reference_cpu/src/far_field.cpp, retrieval.cpp    Test: tests/test_cuda_far_field.cpp
 #pragma once
 
-#include "plan.h"
-#include "stages.h"
-#include "wgmma.cuh"
+#include "device.cuh"
+#include "tensor_cores.cuh"
 
 namespace muse::cuda {
 
@@ -33,31 +32,30 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
 
   const int chunk_unit = blockIdx.y;
-  const Unit unit = unit_of(plan, level, chunk.first_unit + chunk_unit);
-  const int2 tile = w.query_tiles[static_cast<std::int64_t>(unit.head) * plan.query_tiles + level.query_tile +
-                                  unit.block * level.query_tiles + blockIdx.x];
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks, block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int2 tile = w.query_tiles[std::int64_t{head} * plan.query_tiles + level.query_tile + block * level.query_tiles + blockIdx.x];
   const int i = tile.x;
   if (i < 0) return;
-  const int kv = key_head(plan, unit.head);
-  const std::int64_t pair = (static_cast<std::int64_t>(chunk_unit) * level.Cq + i) * level.Ck;  // of j = 0
-  const std::int32_t* query_order = w.query_order + (static_cast<std::int64_t>(unit.head) * plan.levels + chunk.level) * plan.Nq + unit.query_begin;
-  const int query_end = w.query_offsets[query_offsets_at(plan, level, unit.head, unit.block) + i + 1];
+  const int kv = plan.key_head(head);
+  const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
+  const std::int32_t* query_order = w.query_order + (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq + block_tokens(plan, level, block, Side::queries).begin;
+  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
   const int queries = min(query_end - tile.y, kQueryTile);
-  const std::int32_t* key_order = w.key_order + (static_cast<std::int64_t>(kv) * plan.levels + chunk.level) * plan.Nk + unit.key_begin;
-  const std::int32_t* key_offsets = w.key_offsets + key_offsets_at(plan, level, kv, unit.block);
-  const Element* q = x.q + head_offset(plan.q, unit.head, plan.heads_q);
-  const Element* k = x.k + head_offset(plan.k, kv, plan.heads_kv);
-  const Element* v = x.v + head_offset(plan.v, kv, plan.heads_kv);
+  const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk + block_tokens(plan, level, block, Side::keys).begin;
+  const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
+  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
+  const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+  const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
   // The centroid order expands nothing: all query clusters share the means.
   const bool plain = plan.order == ExpansionOrder::centroid;
-  const Element* k_tilde = plain ? w.key_centroids + key_clusters_at(plan, level, kv, unit.block) * D : w.k_tilde + pair * D;
-  const Element* v_tilde = plain ? w.value_means + key_clusters_at(plan, level, kv, unit.block) * D : w.v_tilde + pair * D;
+  const Element* k_tilde = plain ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D : w.k_tilde + pair * D;
+  const Element* v_tilde = plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
   const bool shifted = plan.order != ExpansionOrder::monopole;  // the monopole's mass does not depend on δ
 
   // Read the queries through the memory of the first keys; list the retrieved clusters.
   if (threadIdx.x < kQueryTile && threadIdx.x < queries) query_tokens[threadIdx.x] = query_order[tile.y + threadIdx.x];
   if (kThreads < kQueryTile && threadIdx.x + kThreads < queries) query_tokens[threadIdx.x + kThreads] = query_order[tile.y + threadIdx.x + kThreads];
-  const std::int32_t* retrieved = w.retrieved + (static_cast<std::int64_t>(chunk_unit) * level.Cq + i) * level.r;
+  const std::int32_t* retrieved = w.retrieved + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
   for (int n = threadIdx.x; n < level.r; n += kThreads) {
     const int j = retrieved[n];
     first_place[n] = j < 0 ? 0 : key_offsets[j];
@@ -187,26 +185,25 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   }
 
   attention.finish();
-  const std::int64_t part = (static_cast<std::int64_t>(unit.head) * plan.levels + chunk.level) * plan.Nq;
 #pragma unroll
   for (int t = 0; t < M; ++t)
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       const int n = (warp * M + t) * 16 + lane / 4 + h * 8;
       const bool valid = n < queries;
-      const std::int64_t token = valid ? query_tokens[n] : 0;
+      const int token = valid ? query_tokens[n] : 0;
       const float l = attention.l[t][h];
-      store_row<D>(w.part_o + (part + token) * D, attention.o[t], h, l > 0 ? 1 / l : 0.f, valid);
-      if (valid && lane % 4 == 0) w.part_lse[part + token] = l > 0 ? (attention.m[t][h] + log2f(l)) * kLn2 : -INFINITY;
+      store_row<D>(far_output_row(plan, x, w, chunk.level, head, token), attention.o[t], h, l > 0 ? 1 / l : 0.f, valid);
+      if (valid && lane % 4 == 0) *far_output_lse(plan, x, w, chunk.level, head, token) = l > 0 ? (attention.m[t][h] + log2f(l)) * kLn2 : -INFINITY;
     }
 }
 
 template <class Engine, class Element>
-cudaError_t launch_far_field_with(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
+Status launch_far_field_with(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
   const int bytes = 4 * Engine::template Tile<Engine::D, 64>::kBytes + 2 * 64 * 8 + kQueryTile * 4 + level.r * 8;
   const auto kernel = far_field_kernel<Engine, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes); error != cudaSuccess) return error;
+  if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
   kernel<<<dim3(level.query_tiles, chunk.units), 32 * kQueryTile / (16 * Engine::M), bytes, stream>>>(plan, x, w, chunk);
   return cudaGetLastError();
 }

@@ -6,14 +6,14 @@
 #pragma once
 
 #include "attention_pipeline.cuh"
-#include "plan.h"
-#include "stages.h"
+#include "device.cuh"
 
 namespace muse::cuda {
 
 template <int D, int Stages, int Resident, class Element>
-__global__ void __launch_bounds__(256, Resident)
+__global__ void MUSE_HOPPER_BOUNDS(256, Resident)
     far_field_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w, Chunk chunk) {
+#if MUSE_HOPPER
   using Pipeline = AttentionPipeline<D, 1, Stages, Resident, Element>;
   constexpr int kKeys = Pipeline::kKeys;
   extern __shared__ __align__(1024) unsigned char memory[];
@@ -23,17 +23,16 @@ __global__ void __launch_bounds__(256, Resident)
   std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
 
   const int chunk_unit = blockIdx.y;
-  const Unit unit = unit_of(plan, level, chunk.first_unit + chunk_unit);
-  const int2 tile = w.query_tiles[static_cast<std::int64_t>(unit.head) * plan.query_tiles + level.query_tile +
-                                  unit.block * level.query_tiles + blockIdx.x];
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks, block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int2 tile = w.query_tiles[std::int64_t{head} * plan.query_tiles + level.query_tile + block * level.query_tiles + blockIdx.x];
   const int i = tile.x;
   if (i < 0) return;
-  const int kv = key_head(plan, unit.head);
-  const std::int64_t pair = (static_cast<std::int64_t>(chunk_unit) * level.Cq + i) * level.Ck;  // of j = 0
-  const std::int32_t* key_offsets = w.key_offsets + key_offsets_at(plan, level, kv, unit.block);
+  const int kv = plan.key_head(head);
+  const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
+  const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
 
   // List the retrieved clusters: their first places, and how many tokens there are up to each.
-  const std::int32_t* retrieved = w.retrieved + (static_cast<std::int64_t>(chunk_unit) * level.Cq + i) * level.r;
+  const std::int32_t* retrieved = w.retrieved + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
   if (threadIdx.x < 32) {
     int sum = 0;
     for (int n0 = 0; n0 < level.r; n0 += 32) {
@@ -55,13 +54,13 @@ __global__ void __launch_bounds__(256, Resident)
   const int tiles = summary_tiles + (tokens + kKeys - 1) / kKeys;
 
   if (!Pipeline::is_consumer()) {
-    const std::int32_t* key_order = w.key_order + (static_cast<std::int64_t>(kv) * plan.levels + chunk.level) * plan.Nk + unit.key_begin;
-    const Element* k = x.k + head_offset(plan.k, kv, plan.heads_kv);
-    const Element* v = x.v + head_offset(plan.v, kv, plan.heads_kv);
+    const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk + block_tokens(plan, level, block, Side::keys).begin;
+    const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+    const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
     // The centroid order expands nothing: all query clusters share the means.
     const bool plain = plan.order == ExpansionOrder::centroid;
-    const Element* k_tilde = plain ? w.key_centroids + key_clusters_at(plan, level, kv, unit.block) * D : w.k_tilde + pair * D;
-    const Element* v_tilde = plain ? w.value_means + key_clusters_at(plan, level, kv, unit.block) * D : w.v_tilde + pair * D;
+    const Element* k_tilde = plain ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D : w.k_tilde + pair * D;
+    const Element* v_tilde = plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
     const KeyTables summaries{k_tilde, v_tilde, D * 2, D * 2};
     const KeyTables all_tokens{k, v, static_cast<std::uint32_t>(plan.k.token * 2), static_cast<std::uint32_t>(plan.v.token * 2)};
     int cluster = 0;  // retrieved cluster of this lane's last place: places only rise
@@ -83,10 +82,10 @@ __global__ void __launch_bounds__(256, Resident)
   }
 
   pipeline.begin_consuming();
-  const std::int32_t* query_order = w.query_order + (static_cast<std::int64_t>(unit.head) * plan.levels + chunk.level) * plan.Nq + unit.query_begin;
-  const int query_end = w.query_offsets[query_offsets_at(plan, level, unit.head, unit.block) + i + 1];
+  const std::int32_t* query_order = w.query_order + (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq + block_tokens(plan, level, block, Side::queries).begin;
+  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
   const int queries = min(query_end - tile.y, kQueryTile);
-  const Element* q = x.q + head_offset(plan.q, unit.head, plan.heads_q);
+  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   int tokens_of_rows[2];
   WgmmaEngine<D, Element> engine;
@@ -115,22 +114,24 @@ __global__ void __launch_bounds__(256, Resident)
   });
 
   attention.finish();
-  const std::int64_t part = (static_cast<std::int64_t>(unit.head) * plan.levels + chunk.level) * plan.Nq;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const std::int64_t token = tokens_of_rows[h];
+    const int token = tokens_of_rows[h];
     const float l = attention.l[0][h];
-    store_row<D>(w.part_o + (part + token) * D, attention.o[0], h, l > 0 ? 1 / l : 0.f, token >= 0);
-    if (token >= 0 && lane % 4 == 0) w.part_lse[part + token] = l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
+    store_row<D>(far_output_row(plan, x, w, chunk.level, head, max(token, 0)), attention.o[0], h, l > 0 ? 1 / l : 0.f, token >= 0);
+    if (token >= 0 && lane % 4 == 0) *far_output_lse(plan, x, w, chunk.level, head, token) = l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
   }
+#endif
 }
 
-template <int D, int Stages = 3, int Resident = 3, class Element>
-cudaError_t launch_far_field_wgmma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
+/// Nothing, if the present device's code has no such kernel.
+template <int D, int Stages = D == 64 ? 3 : 2, int Resident = D == 64 ? 3 : 2, class Element>
+std::optional<Status> launch_far_field_wgmma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
   const int bytes = sizeof(typename AttentionPipeline<D, 1, Stages, Resident, Element>::Shared) + level.r * 8;
   const auto kernel = far_field_wgmma_kernel<D, Stages, Resident, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes); error != cudaSuccess) return error;
+  if (!has_hopper_code(kernel)) return std::nullopt;
+  if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
   kernel<<<dim3(level.query_tiles, chunk.units), 256, bytes, stream>>>(plan, x, w, chunk);
   return cudaGetLastError();
 }

@@ -1,61 +1,43 @@
 // The assignment pass of k-means on the tensor cores: the nearest centroid of each token (docs/math.md, 2.2).
 //
-// Shapes:    x [batch, heads, N, D] queries or keys; centroids [heads, clusters, D]; half_norms [heads, clusters];
-//            labels [heads, levels, N]; D 32, 64, 96, 128
-// Launch:    one thread block a tile of 16 M Warps tokens of a unit: (tiles of a block, units); a loop over tiles of 64
+// Shapes:    k or q; centroids [heads, clusters, D]; half_norms [heads, clusters]; labels [heads, levels, N]; D 32, 64, 96, 128
+// Launch:    all levels together; one thread block a tile of 16 M Warps tokens of a block; a loop over tiles of 64
 //            centroids. The accumulator starts at -|c|²/2, so that the product's end is the score.
 // Floor:     2 C D operations a token; 2 D bytes.
 // Reference: reference_cpu/src/kmeans.cpp    Test: tests/test_cuda_kmeans.cpp
 #pragma once
 
-#include "plan.h"
-#include "stages.h"
+#include "device.cuh"
 #include "tensor_cores.cuh"
 
 namespace muse::cuda {
 
-/// Tokens to be assigned at one level, of keys or queries: the first halves' (keys, home queries) or the second
-/// halves' (queries of the past's clusters).
-template <class Element>
-struct Assignment {
-  const Element* x = nullptr;
-  Strides strides;
-  std::int32_t heads = 0;            ///< a batch
-  std::int32_t N = 0;                ///< tokens of a head
-  const Element* centroids = nullptr;  ///< [heads over the batch, clusters, D]
-  const float* half_norms = nullptr;   ///< [heads over the batch, clusters]
-  std::int32_t* labels = nullptr;      ///< [heads over the batch, levels, N]
-  std::int32_t level = 0;
-  bool queries = false;  ///< C and tables of query clusters, not of key clusters
-  bool second_half = false;
-};
-
 template <int D, int M, int Warps, class Element>
 __global__ void __launch_bounds__(32 * Warps)
-    assign_kernel(const __grid_constant__ Plan plan, Assignment<Element> task) {
+    assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w, Side side, int tiles_of_head) {
   constexpr int kRows = 16 * M * Warps, kClusters = 64, kThreads = 32 * Warps;
   constexpr int kTile = PaddedTile<D, kClusters>::kBytes;
   extern __shared__ __align__(1024) unsigned char memory[];
   const std::uint32_t shared = shared_address(memory);
   float* const norms = reinterpret_cast<float*>(memory + 2 * kTile);  // [2, kClusters]
 
-  const Level& level = plan.level[task.level];
-  const Unit unit = unit_of(plan, level, blockIdx.y);
-  const int C = task.queries ? level.Cq : level.Ck;
-  const int begin = task.second_half ? unit.query_begin : unit.key_begin;
-  const int end = task.second_half ? unit.query_end : (task.queries && plan.block == 0 ? plan.Nq : unit.key_end);
-  const int first = begin + blockIdx.x * kRows;
-  if (first >= end) return;
-  const Element* x = task.x + head_offset(task.strides, unit.head, task.heads);
-  const std::int64_t clusters_at = task.queries ? query_clusters_at(plan, level, unit.head, unit.block) : key_clusters_at(plan, level, unit.head, unit.block);
-  const Element* centroids = task.centroids + clusters_at * D;
-  const float* half_norms = task.half_norms + clusters_at;
+  const bool keys = side == Side::keys;
+  const int head = blockIdx.x / tiles_of_head;
+  const TokenTile tile = token_tile(plan, side, kRows, blockIdx.x % tiles_of_head);
+  if (tile.count == 0) return;
+  const Level& level = plan.level[tile.level];
+  const int C = block_clusters(plan, level, tile.t, side), first = tile.first, end = tile.first + tile.count;
+  const Element* x = keys ? head_rows(tensors.k, plan.k, plan.heads_kv, head) : head_rows(tensors.q, plan.q, plan.heads_q, head);
+  const std::int64_t stride = keys ? plan.k.token : plan.q.token;
+  const std::int64_t clusters_at = first_cluster(plan, level, head, tile.t, side);
+  const Element* centroids = (keys ? w.key_centroids : w.query_centroids) + clusters_at * D;
+  const float* half_norms = (keys ? w.key_half_norms : w.query_half_norms) + clusters_at;
 
   // Read the tokens through the memory of the first centroids, into registers.
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   MmaEngine<D, M, Element> engine;
   static_assert(kRows <= 2 * kClusters, "the tokens have room where the centroids will be");
-  copy_rows<PaddedTile, D, kRows, kThreads>(shared, [&](int row) { return first + row < end ? x + (first + row) * task.strides.token : nullptr; }, x);
+  copy_rows<PaddedTile, D, kRows, kThreads>(shared, [&](int row) { return first + row < end ? x + (first + row) * stride : nullptr; }, x);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
@@ -116,7 +98,7 @@ __global__ void __launch_bounds__(32 * Warps)
     __syncthreads();
   }
   // The four lanes of a row looked at columns of their own.
-  std::int32_t* labels = task.labels + (static_cast<std::int64_t>(unit.head) * plan.levels + task.level) * task.N;
+  std::int32_t* labels = (keys ? w.labels_k : w.labels_q) + (std::int64_t{head} * plan.levels + tile.level) * (keys ? plan.Nk : plan.Nq);
 #pragma unroll
   for (int t = 0; t < M; ++t)
 #pragma unroll
@@ -136,14 +118,14 @@ __global__ void __launch_bounds__(32 * Warps)
 }
 
 template <int D, class Element>
-cudaError_t launch_assign_mma(const Plan& plan, const Assignment<Element>& task, std::int32_t units, cudaStream_t stream) {
+Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w, Side side, cudaStream_t stream) {
   constexpr int kM = 2, kWarps = 4;
   constexpr int kRows = 16 * kM * kWarps, kBytes = 2 * PaddedTile<D, 64>::kBytes + 2 * 64 * 4;
-  const Level& level = plan.level[task.level];
   const auto kernel = assign_kernel<D, kM, kWarps, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes); error != cudaSuccess) return error;
-  const int tokens = plan.block == 0 ? (task.queries ? plan.Nq : plan.Nk) : level.S;
-  kernel<<<dim3((tokens + kRows - 1) / kRows, units), 32 * kWarps, kBytes, stream>>>(plan, task);
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
+  const std::int64_t tiles = tiles_of_head(plan, side, kRows);
+  const std::int64_t grid = tiles * (side == Side::keys ? plan.HK() : plan.HQ());
+  kernel<<<static_cast<unsigned>(grid), 32 * kWarps, kBytes, stream>>>(plan, tensors, w, side, static_cast<int>(tiles));
   return cudaGetLastError();
 }
 

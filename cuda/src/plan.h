@@ -1,23 +1,35 @@
-// What every kernel knows about a call: shapes, blocks of the hierarchy, where each thing lies in the workspace.
-// Plain data, passed to kernels by value, so that a call needs no copy to the device and can be captured.
+// What every kernel knows about a call: shapes, blocks of the hierarchy, where each thing lies in the
+// workspace. Plain data, passed to kernels by value, so that a call needs no copy to the device and can be
+// captured.
 #pragma once
 
 #include <cstdint>
+
+#ifdef __CUDACC__
+#define MUSE_HOST_DEVICE __host__ __device__
+#else
+#define MUSE_HOST_DEVICE
+#endif
 
 namespace muse::cuda {
 
 /// Levels of the causal hierarchy that a plan can hold: B 2^24 tokens.
 inline constexpr int kMaxLevels = 24;
+/// Clusters of a block that the counting sort can hold in shared memory.
+inline constexpr int kMaxClusters = 4096;
+/// Head dims are multiples of 8 up to this one.
+inline constexpr int kMaxDim = 256;
 
-/// The far blocks of one level: `blocks` rectangles of S keys each (docs/math.md, 6.1). The method's tables have
-/// one entry a *unit*: a block of a head, head slowest. Units of one level lie side by side.
+/// The far blocks of one level: `blocks` rectangles of S keys each (docs/math.md, 6.1). The method's tables
+/// have one entry a *unit*: a block of a head, head slowest. Units of one level lie side by side.
 struct Level {
   std::int32_t S = 0;       ///< keys of a block
   std::int32_t blocks = 0;  ///< blocks of a head
   std::int32_t Ck = 0;      ///< key clusters of a block
   std::int32_t Cq = 0;      ///< query clusters of a block
   std::int32_t r = 0;       ///< key clusters retrieved by each query cluster
-  std::int32_t key_cluster = 0;    ///< first key cluster of the level's first block, among a head's key clusters
+  std::int32_t key_cluster =
+      0;  ///< first key cluster of the level's first block, among a head's key clusters
   std::int32_t query_cluster = 0;  ///< first query cluster, among a head's query clusters
   std::int32_t block = 0;          ///< first block, among a head's blocks
   std::int32_t query_tile = 0;     ///< first entry of the table of query tiles, among a head's
@@ -34,6 +46,9 @@ enum class QueryHome : std::int32_t {
 
 enum class ExpansionOrder : std::int32_t { centroid, monopole, dipole, dipole_value };
 
+/// How tokens get their labels where none are given.
+enum class Clustering : std::int32_t { kmeans, spatial };
+
 /// Element (batch b, head h, token n, feature d) lies at ((b * stride_batch) + h * stride_head + n *
 /// stride_token + d).
 struct Strides {
@@ -46,6 +61,10 @@ struct Plan {
   std::int32_t block = 0;  ///< B; 0: acausal, one far block of everything and no diagonal blocks
   QueryHome home = QueryHome::past;
   ExpansionOrder order = ExpansionOrder::dipole;
+  Clustering clustering = Clustering::kmeans;
+  std::int32_t key_metric = 0;  ///< 1: queries are clustered in the metric of the key covariance (2.3)
+  std::int32_t passes = 0;      ///< T of k-means
+  std::uint64_t seed = 0;       ///< of k-means; 0: the middle token of each stride
   float scale = 0;
   std::int32_t levels = 0;
   std::int32_t key_clusters = 0;    ///< of a head, all blocks of all levels
@@ -54,68 +73,55 @@ struct Plan {
   std::int32_t query_tiles = 0;     ///< entries of a head's table of query tiles, all levels
   Strides q, k, v, o;
   Level level[kMaxLevels];
-};
 
-// ---- Where things lie ----
-
-/// A far block of a head, as kernels meet it.
-struct Unit {
-  std::int32_t head = 0;   ///< query head over the batch: b · heads_q + h, or key head likewise
-  std::int32_t block = 0;  ///< t
-  std::int32_t key_begin = 0, key_end = 0;
-  std::int32_t query_begin = 0, query_end = 0;
-};
-
-#ifdef __CUDACC__
-#define MUSE_HOST_DEVICE __host__ __device__
-#else
-#define MUSE_HOST_DEVICE
-#endif
-
-/// (6.1) The block `unit % blocks` of head `unit / blocks`.
-MUSE_HOST_DEVICE inline Unit unit_of(const Plan& plan, const Level& level, std::int32_t unit) {
-  Unit u;
-  u.head = unit / level.blocks;
-  u.block = unit % level.blocks;
-  if (plan.block == 0) {
-    u.key_end = plan.Nk;
-    u.query_end = plan.Nq;
-  } else {
-    u.key_begin = 2 * u.block * level.S;
-    u.key_end = u.key_begin + level.S;
-    u.query_begin = u.key_end;
-    u.query_end = u.key_end + level.S < plan.Nq ? u.key_end + level.S : plan.Nq;
+  /// Query heads and key heads of all sequences: HQ and HK. A head's index is batch · heads + head.
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t HQ() const { return batch * heads_q; }
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t HK() const { return batch * heads_kv; }
+  /// The key head of query head hq < HQ, of all sequences.
+  [[nodiscard]] MUSE_HOST_DEVICE std::int32_t key_head(std::int32_t hq) const {
+    return hq / heads_q * heads_kv + hq % heads_q / (heads_q / heads_kv);
   }
-  return u;
+};
+
+/// Some tokens of a head: [begin, begin + count).
+struct TokenSpan {
+  std::int32_t begin = 0, count = 0;
+};
+
+/// Which tokens of a block: its keys, its queries, or the queries whose clusters give it its expansion
+/// points.
+enum class Side : std::int32_t { keys, home, queries };
+
+/// The tokens of block t of `level` (6.1), (6.2).
+[[nodiscard]] MUSE_HOST_DEVICE inline TokenSpan block_tokens(const Plan& plan, const Level& level,
+                                                             std::int32_t t, Side side) {
+  if (plan.block == 0) return {0, side == Side::keys ? plan.Nk : plan.Nq};
+  const std::int32_t first = 2 * t * level.S, second = first + level.S;
+  if (side == Side::keys || (side == Side::home && plan.home == QueryHome::past)) return {first, level.S};
+  return {second, plan.Nq - second < level.S ? plan.Nq - second : level.S};
 }
 
-/// First element of head `head` = b · heads + h.
-MUSE_HOST_DEVICE inline std::int64_t head_offset(const Strides& strides, std::int32_t head, std::int32_t heads) {
-  return (head / heads) * strides.batch + (head % heads) * strides.head;
+/// Clusters of block t of `level` that k-means may fill: no more than there are tokens.
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int32_t block_clusters(const Plan& plan, const Level& level,
+                                                                  std::int32_t t, Side side) {
+  if (side == Side::keys) return level.Ck;
+  const std::int32_t tokens = block_tokens(plan, level, t, Side::home).count;
+  return tokens < level.Cq ? tokens : level.Cq;
 }
 
-/// The key head, over the batch, that query head `head` reads.
-MUSE_HOST_DEVICE inline std::int32_t key_head(const Plan& plan, std::int32_t head) {
-  return head / (plan.heads_q / plan.heads_kv);
+/// Where the clusters of block t begin in a table by cluster, [heads, clusters].
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t first_cluster(const Plan& plan, const Level& level,
+                                                                 std::int64_t head, std::int32_t t,
+                                                                 Side side) {
+  return side == Side::keys ? head * plan.key_clusters + level.key_cluster + std::int64_t{t} * level.Ck
+                            : head * plan.query_clusters + level.query_cluster + std::int64_t{t} * level.Cq;
 }
 
-MUSE_HOST_DEVICE inline std::int64_t key_clusters_at(const Plan& plan, const Level& level, std::int32_t head,
-                                                     std::int32_t block) {
-  return static_cast<std::int64_t>(head) * plan.key_clusters + level.key_cluster + block * level.Ck;
-}
-MUSE_HOST_DEVICE inline std::int64_t key_offsets_at(const Plan& plan, const Level& level, std::int32_t head,
-                                                    std::int32_t block) {
-  return static_cast<std::int64_t>(head) * (plan.key_clusters + plan.blocks) + level.key_cluster + level.block +
-         block * (level.Ck + 1);
-}
-MUSE_HOST_DEVICE inline std::int64_t query_clusters_at(const Plan& plan, const Level& level, std::int32_t head,
-                                                       std::int32_t block) {
-  return static_cast<std::int64_t>(head) * plan.query_clusters + level.query_cluster + block * level.Cq;
-}
-MUSE_HOST_DEVICE inline std::int64_t query_offsets_at(const Plan& plan, const Level& level, std::int32_t head,
-                                                      std::int32_t block) {
-  return static_cast<std::int64_t>(head) * (plan.query_clusters + plan.blocks) + level.query_cluster +
-         level.block + block * (level.Cq + 1);
+/// Where the offsets of block t begin in a table of offsets, [heads, clusters + blocks].
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t first_offset(const Plan& plan, const Level& level,
+                                                                std::int64_t head, std::int32_t t,
+                                                                Side side) {
+  return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
 }
 
 }  // namespace muse::cuda

@@ -11,8 +11,7 @@
 // Reference: reference_cpu/src/tilted_summaries.cpp    Test: tests/test_cuda_tilted_summaries.cpp
 #pragma once
 
-#include "plan.h"
-#include "stages.h"
+#include "device.cuh"
 #include "tensor_cores.cuh"
 
 namespace muse::cuda {
@@ -32,15 +31,15 @@ __global__ void __launch_bounds__(32 * Warps)
 
   const Level& level = plan.level[chunk.level];
   const int chunk_unit = blockIdx.z;
-  const Unit unit = unit_of(plan, level, chunk.first_unit + chunk_unit);
-  const int kv = key_head(plan, unit.head);
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks, block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int kv = plan.key_head(head);
   const int i_begin = blockIdx.x * kRows, j_begin = blockIdx.y * kSummaryRun;
   const int j_end = min(j_begin + kSummaryRun, level.Ck);
-  const Element* q_bar = w.query_centroids + query_clusters_at(plan, level, unit.head, unit.block) * D;
-  const std::int32_t* key_order = w.key_order + (static_cast<std::int64_t>(kv) * plan.levels + chunk.level) * plan.Nk + unit.key_begin;
-  const std::int32_t* key_offsets = w.key_offsets + key_offsets_at(plan, level, kv, unit.block);
-  const Element* k = x.k + head_offset(plan.k, kv, plan.heads_kv);
-  const Element* v = x.v + head_offset(plan.v, kv, plan.heads_kv);
+  const Element* q_bar = w.query_centroids + first_cluster(plan, level, head, block, Side::home) * D;
+  const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk + block_tokens(plan, level, block, Side::keys).begin;
+  const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
+  const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+  const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
 
   // Read the centroids through the memory of the first keys, into registers.
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -72,7 +71,7 @@ __global__ void __launch_bounds__(32 * Warps)
         for (int h = 0; h < 2; ++h) {
           const int i = i_begin + (warp * M + t) * 16 + lane / 4 + h * 8;
           const bool valid = i < level.Cq;
-          const std::int64_t pair = (static_cast<std::int64_t>(chunk_unit) * level.Cq + i) * level.Ck + j;
+          const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck + j;
           const float l = k_tilde.l[t][h], share = l > 0 ? 1 / l : 0.f;
           // (3.2) L_ij = logsumexp_n a_ijn
           const float L = l > 0 ? (k_tilde.m[t][h] + log2f(l)) * kLn2 : -INFINITY;
@@ -93,7 +92,7 @@ __global__ void __launch_bounds__(32 * Warps)
             w.bias[pair] = L - plan.scale * dot;
           }
           // (3.4), (3.5)
-          store_row<D>(w.k_tilde + pair * D, k_tilde.o[t], h, share, valid);
+          if (plan.order != ExpansionOrder::monopole) store_row<D>(w.k_tilde + pair * D, k_tilde.o[t], h, share, valid);
           store_row<D>(w.v_tilde + pair * D, v_tilde.o[t], h, share, valid);
         }
       k_tilde.clear();
@@ -145,12 +144,12 @@ __global__ void __launch_bounds__(32 * Warps)
 }
 
 template <int D, class Element>
-cudaError_t launch_tilted_summaries_mma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
+Status launch_tilted_summaries_mma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
   constexpr int kM = 1, kWarps = 4;
   constexpr int kRows = 16 * kM * kWarps, kBytes = 2 * PaddedTile<D, 64 + 16>::kBytes;
   const Level& level = plan.level[chunk.level];
   const auto kernel = tilted_summaries_kernel<D, kM, kWarps, Element>;
-  if (const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes); error != cudaSuccess) return error;
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
   const dim3 grid((level.Cq + kRows - 1) / kRows, (level.Ck + kSummaryRun - 1) / kSummaryRun, chunk.units);
   kernel<<<grid, 32 * kWarps, kBytes, stream>>>(plan, x, w, chunk);
   return cudaGetLastError();
