@@ -6,6 +6,7 @@
 #include <cuda_fp16.h>
 
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "stages.h"
@@ -151,6 +152,42 @@ __device__ inline BlockPlace block_place(const Plan& plan, int block) {
   int m = 0;
   while (m + 1 < plan.levels && block >= plan.level[m + 1].block) ++m;
   return {m, block - plan.level[m].block};
+}
+
+/// Calls `launch` with the head dim as a constant, if there are tensor-core kernels for it.
+template <class Launch>
+std::optional<Status> with_tuned_dim(const Plan& plan, Launch launch) {
+  if (plan.D != plan.Dv) return std::nullopt;
+  switch (plan.D) {
+    case 32:
+      return launch(std::integral_constant<int, 32>());
+    case 64:
+      return launch(std::integral_constant<int, 64>());
+    case 96:
+      return launch(std::integral_constant<int, 96>());
+    case 128:
+      return launch(std::integral_constant<int, 128>());
+    default:
+      return std::nullopt;
+  }
+}
+
+// Kernels for sm_90a alone are empty in the code for other devices, and cannot be launched with more than one thread
+// there.
+#if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define MUSE_HOPPER_BOUNDS(threads, resident) __launch_bounds__(1)
+#define MUSE_HOPPER 0
+#else
+#define MUSE_HOPPER_BOUNDS(threads, resident) __launch_bounds__(threads, resident)
+#define MUSE_HOPPER 1
+#endif
+
+/// Whether the code that the present device loads for `kernel` is that for Hopper.
+template <class Kernel>
+bool has_hopper_code(Kernel* kernel) {
+  cudaFuncAttributes attributes;
+  const Status status = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
+  return status == cudaSuccess && attributes.maxThreadsPerBlock > 1;
 }
 
 /// Lets `kernel` use that much shared memory, which may be more than the 48 KiB that need no asking.

@@ -1,4 +1,5 @@
 // Lloyd's k-means with evenly strided seeds, of all blocks of all levels at once (docs/math.md, section 2).
+#include "kmeans_mma.cuh"
 #include "kmeans_scalar.cuh"
 
 namespace muse::cuda {
@@ -32,7 +33,7 @@ template <class Element>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     means_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const int width, const std::int32_t* order, const std::int32_t* offsets,
-                 Element* means, const EmptyCluster empty) {
+                 Element* means, float* half_norms, const EmptyCluster empty) {
   const bool keys = side == Side::keys;
   const int clusters = keys ? plan.key_clusters : plan.query_clusters, N = keys ? plan.Nk : plan.Nq;
   const std::int64_t index = std::int64_t{blockIdx.x} * kMeansWarps + threadIdx.x / kWarp;
@@ -52,6 +53,7 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const int lanes = min(kWarp, width / kV);  // of a row
   const int rows_at_once = kWarp / lanes;
   const int row = lane / lanes;
+  float norm = 0;  // |mean|², of the mean as it is stored
   for (int d0 = lane % lanes * kV; d0 < width + lane % lanes * kV; d0 += lanes * kV) {
     float sum[kV] = {};
     if (row < rows_at_once && d0 < width) {
@@ -73,10 +75,16 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
     if (row == 0 && d0 < width) {
       const float count = end > begin ? static_cast<float>(end - begin) : 1;
 #pragma unroll
-      for (int e = 0; e < kV; ++e) sum[e] /= count;
+      for (int e = 0; e < kV; ++e) {
+        sum[e] /= count;
+        const float rounded = to_float(from_float<Element>(sum[e]));
+        norm = fmaf(rounded, rounded, norm);
+      }
       store_vector(means + index * width + d0, sum);
     }
   }
+  norm = warp_sum(norm);
+  if (half_norms != nullptr && lane == 0) half_norms[index] = begin < end ? -0.5f * norm : kMinusInfinity;
 }
 
 /// (2.2) First centroids: token floor(c N / C) + floor(N / (2 C)) of the block's N, or for a seed other than
@@ -85,7 +93,7 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
 template <class Element>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     seeds_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
-                 const int heads, const std::uint64_t* draws, Element* centroids) {
+                 const int heads, const std::uint64_t* draws, Element* centroids, float* half_norms) {
   const int clusters = side == Side::keys ? plan.key_clusters : plan.query_clusters;
   const std::int64_t index = std::int64_t{blockIdx.x} * kMeansWarps + threadIdx.x / kWarp;
   const int head = static_cast<int>(index / clusters);
@@ -101,7 +109,13 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
                 ? min(begin + N / (2 * C), end - 1)
                 : begin + static_cast<std::int64_t>(draws[c] % static_cast<std::uint64_t>(end - begin));
   const Element* const row = head_rows(x, strides, heads, head) + (tokens.begin + token) * strides.token;
-  for (int d = threadIdx.x % kWarp; d < plan.D; d += kWarp) centroids[index * plan.D + d] = row[d];
+  float norm = 0;
+  for (int d = threadIdx.x % kWarp; d < plan.D; d += kWarp) {
+    centroids[index * plan.D + d] = row[d];
+    norm = fmaf(to_float(row[d]), to_float(row[d]), norm);
+  }
+  norm = warp_sum(norm);
+  if (threadIdx.x % kWarp == 0) half_norms[index] = c < C ? -0.5f * norm : kMinusInfinity;
 }
 
 /// The first `count` numbers of the standard generator mt19937_64 with this seed, which the reference draws
@@ -236,13 +250,13 @@ Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Wor
     means_kernel<Element>
         <<<cluster_grid(std::int64_t{plan.HK()} * plan.key_clusters), kMeansWarps * kWarp, 0, stream>>>(
             plan, side, tensors.k, plan.k, plan.heads_kv, plan.D, workspace.key_order, workspace.key_offsets,
-            workspace.key_centroids, empty);
+            workspace.key_centroids, workspace.key_half_norms, empty);
     return cudaGetLastError();
   }
   means_kernel<Element>
       <<<cluster_grid(std::int64_t{plan.HQ()} * plan.query_clusters), kMeansWarps * kWarp, 0, stream>>>(
           plan, Side::home, tensors.q, plan.q, plan.heads_q, plan.D, workspace.query_order,
-          workspace.home_offsets, workspace.query_centroids, empty);
+          workspace.home_offsets, workspace.query_centroids, workspace.query_half_norms, empty);
   MUSE_TRY(cudaGetLastError());
   return plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream) : cudaSuccess;
 }
@@ -254,7 +268,7 @@ Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
   means_kernel<Element>
       <<<cluster_grid(std::int64_t{plan.HK()} * plan.key_clusters), kMeansWarps * kWarp, 0, stream>>>(
           plan, Side::keys, tensors.v, plan.v, plan.heads_kv, plan.Dv, workspace.key_order,
-          workspace.key_offsets, workspace.value_means, EmptyCluster::zero);
+          workspace.key_offsets, workspace.value_means, nullptr, EmptyCluster::zero);
   return cudaGetLastError();
 }
 
@@ -273,7 +287,8 @@ Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Wor
       keys ? std::int64_t{plan.HK()} * plan.key_clusters : std::int64_t{plan.HQ()} * plan.query_clusters;
   seeds_kernel<Element><<<cluster_grid(clusters), kMeansWarps * kWarp, 0, stream>>>(
       plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
-      workspace.draws, keys ? workspace.key_centroids : workspace.query_centroids);
+      workspace.draws, keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_half_norms : workspace.query_half_norms);
   MUSE_TRY(cudaGetLastError());
   return !keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream) : cudaSuccess;
 }
@@ -282,6 +297,12 @@ template <class Element>
 Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                      Side side, cudaStream_t stream) {
   if (plan.blocks == 0) return cudaSuccess;
+  if constexpr (has_tensor_cores<Element>) {
+    if (side == Side::keys || plan.key_metric == 0) {
+      const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) { return launch_assign_mma<dim()>(plan, tensors, workspace, side, stream); });
+      if (launched) return *launched;
+    }
+  }
   return launch_assign_scalar(plan, tensors, workspace, side, stream);
 }
 

@@ -57,6 +57,9 @@ template <class Element>
   }
   place(w.key_centroids, key_clusters * D);
   place(w.query_centroids, query_clusters * D);
+  place(w.key_half_norms, key_clusters);
+  place(w.query_half_norms, query_clusters);
+  place(w.query_tiles, HQ * plan.query_tiles);
   if (plan.order == ExpansionOrder::centroid) place(w.value_means, key_clusters * Dv);
   if (plan.key_metric != 0) {
     place(w.key_covariance, HK * plan.blocks * D * D);

@@ -91,6 +91,7 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
   check(cluster_keys(plan, tensors, workspace, arguments.labels_k != nullptr, stream), "clustering of keys");
   check(cluster_queries(plan, tensors, workspace, arguments.labels_q != nullptr, stream),
         "clustering of queries");
+  check(launch_query_tiles(plan, workspace, stream), "tiles of queries");
   // Attend the diagonal blocks exactly.
   check(launch_exact_attention(plan, tensors, stream), "diagonal blocks");
   // Approximate the far blocks, level by level and chunk by chunk.

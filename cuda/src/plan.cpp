@@ -110,7 +110,7 @@ Plan make_plan(const Shape& shape, const Config& config) {
 
   // (6.1) The far blocks, level by level; acausal: one of everything.
   const std::int64_t N = causal ? shape.Nq : shape.Nk;
-  std::int64_t key_clusters = 0, query_clusters = 0, blocks = 0;
+  std::int64_t key_clusters = 0, query_clusters = 0, blocks = 0, query_tiles = 0;
   for (std::int64_t S = causal ? plan.block : N; causal ? S < N : plan.levels == 0; S *= 2) {
     if (plan.levels == kMaxLevels)
       throw Unsupported(detail::concat("the GPU path has ", kMaxLevels,
@@ -136,6 +136,9 @@ Plan make_plan(const Shape& shape, const Config& config) {
     level.key_cluster = narrow("key clusters of a head", key_clusters);
     level.query_cluster = narrow("query clusters of a head", query_clusters);
     level.block = narrow("blocks of a head", blocks);
+    level.query_tile = narrow("query tiles of a head", query_tiles);
+    level.query_tiles = static_cast<std::int32_t>(((causal ? S : shape.Nq) + kQueryTile - 1) / kQueryTile + Cq);
+    query_tiles += std::int64_t{level.blocks} * level.query_tiles;
     key_clusters += level.blocks * Ck;
     query_clusters += level.blocks * Cq;
     blocks += level.blocks;
@@ -144,6 +147,7 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.key_clusters = narrow("key clusters of a head", key_clusters);
   plan.query_clusters = narrow("query clusters of a head", query_clusters);
   plan.blocks = narrow("blocks of a head", blocks);
+  plan.query_tiles = narrow("query tiles of a head", query_tiles);
   // Grids are counted in 31 bits; the finest is a thread block of 16 queries.
   const std::int64_t heads = shape.batch * shape.heads_q;
   narrow("clusters of all heads", heads * std::max(key_clusters, query_clusters) * 8);

@@ -32,7 +32,12 @@ struct Level {
       0;  ///< first key cluster of the level's first block, among a head's key clusters
   std::int32_t query_cluster = 0;  ///< first query cluster, among a head's query clusters
   std::int32_t block = 0;          ///< first block, among a head's blocks
+  std::int32_t query_tile = 0;     ///< first entry of the table of query tiles, among a head's
+  std::int32_t query_tiles = 0;    ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
 };
+
+/// Queries that stage 2 works on together; all of one cluster.
+inline constexpr int kQueryTile = 64;
 
 enum class QueryHome : std::int32_t {
   past,  ///< strictly causal: the queries of the first half are clustered, those of the second half assigned
@@ -65,6 +70,7 @@ struct Plan {
   std::int32_t key_clusters = 0;    ///< of a head, all blocks of all levels
   std::int32_t query_clusters = 0;  ///< of a head, all blocks of all levels
   std::int32_t blocks = 0;          ///< far blocks of a head, all levels
+  std::int32_t query_tiles = 0;     ///< entries of a head's table of query tiles, all levels
   Strides q, k, v, o;
   Level level[kMaxLevels];
 

@@ -46,6 +46,13 @@ struct Workspace {
   Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
   /// q̄ in the type of q: the expansion point may be any, as long as both stages mean the same one.
   Element* query_centroids = nullptr;  ///< [HQ, query_clusters, D]
+  /// -|c|²/2 of each centroid, which together with x·c ranks the clusters; -infinity: no candidate.
+  float* key_half_norms = nullptr;    ///< [HK, key_clusters]
+  float* query_half_norms = nullptr;  ///< [HQ, query_clusters]
+  /// What stage 2 works on: entry e of a block is {cluster, first place in the block's query_order}, up to
+  /// kQueryTile queries of that cluster; entries beyond the block's last tile have cluster -1. At
+  /// head · plan.query_tiles + level.query_tile + block · level.query_tiles + e.
+  int2* query_tiles = nullptr;
   /// Of the units of one chunk (stages 1 and 2 go chunk by chunk, so that summaries stay small):
   float* L = nullptr;  ///< [units, Cq, Ck] log-mass L_ij; -infinity for an empty key cluster
   /// [units, Cq, Ck] what a query adds to s q·k̃_ij to get ℓ_j: b_ij = L_ij - s q̄_i·k̃_ij with k̃ as it is
@@ -132,6 +139,10 @@ Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
 template <class Element>
 Status launch_retrieval(const Plan& plan, const Workspace<Element>& workspace, const Chunk& chunk,
                         cudaStream_t stream);
+
+/// far_field.cu: what stage 2 works on, tile by tile of queries; once the queries are sorted.
+template <class Element>
+Status launch_query_tiles(const Plan& plan, const Workspace<Element>& workspace, cudaStream_t stream);
 
 /// far_field.cu: (4.1)-(4.5) and (5.2) stage 2 of a chunk: its queries against summaries and retrieved
 /// tokens.

@@ -1,4 +1,5 @@
 // Stage 1: each query centroid against each key cluster (docs/math.md, section 3).
+#include "tilted_summaries_mma.cuh"
 #include "tilted_summaries_scalar.cuh"
 
 namespace muse::cuda {
@@ -43,8 +44,13 @@ __global__ void plain_summaries_kernel(const __grid_constant__ Plan plan, const 
 template <class Element>
 Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
                         const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream) {
-  if (plan.order != ExpansionOrder::centroid)
+  if (plan.order != ExpansionOrder::centroid) {
+    if constexpr (has_tensor_cores<Element>) {
+      const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) { return launch_tilted_summaries_mma<dim()>(plan, tensors, workspace, chunk, stream); });
+      if (launched) return *launched;
+    }
     return launch_tilted_summaries_scalar(plan, tensors, workspace, chunk, stream);
+  }
   const Level& level = plan.level[chunk.level];
   const std::int64_t threads = std::int64_t{chunk.units} * level.Cq * level.Ck;
   plain_summaries_kernel<Element>
