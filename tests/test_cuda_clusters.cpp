@@ -35,7 +35,7 @@ void check_sort(const Config& config, const InputSizes& sizes, Side side, std::u
     }
   auto& w = stages.workspace;
   stages.put(keys ? w.labels_k : w.labels_q, labels);
-  MUSE_CUDA_REQUIRE(muse::cuda::launch_sort(plan, stages.tensors, w, side, nullptr));
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_sort(plan, stages.tensors, w, side, plan.levels, nullptr));
   const auto order = stages.get(keys ? w.key_order : w.query_order, heads * plan.levels * N);
   const auto* const table = keys ? w.key_offsets : side == Side::home ? w.home_offsets : w.query_offsets;
   const auto offsets =

@@ -23,6 +23,7 @@ void check_far(const InputSizes& sizes, const Config& config, std::uint64_t seed
   const Index HQ = static_cast<Index>(inputs.q.size()), HK = static_cast<Index>(inputs.k.size());
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_keys(plan, stages.tensors, w, false, nullptr));
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_queries(plan, stages.tensors, w, false, nullptr));
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_query_tiles(plan, w, nullptr));
   const auto labels_q = stages.get(w.labels_q, HQ * plan.levels * sizes.Nq);
   const auto key_order = stages.get(w.key_order, HK * plan.levels * sizes.Nk);
   const auto key_offsets = stages.get(w.key_offsets, HK * (plan.key_clusters + plan.blocks));

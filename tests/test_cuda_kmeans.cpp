@@ -51,7 +51,6 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
   auto& w = stages.workspace;
   // Centroids: tokens, the second a copy of the first, so that both tie.
   const Index D = sizes.D;
-  std::vector<Matrix<double>> tables;
   const Matrix<double> noise = rounded<Element>(random_matrix<double>(plan.key_clusters, D, seed + 77));
   Matrix<double> centroids = noise;
   for (Index m = 0; m < plan.levels; ++m)
@@ -60,6 +59,8 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
       if (plan.level[m].Ck > 4) centroids.row(first + plan.level[m].Ck - 1) = centroids.row(first + 2);
     }
   stages.put(w.key_centroids, packed<Element>({centroids}));
+  const Matrix<float> half_norms = (centroids.rowwise().squaredNorm() / -2).cast<float>();
+  stages.put(w.key_half_norms, std::vector<float>(half_norms.data(), half_norms.data() + half_norms.size()));
   MUSE_CUDA_REQUIRE(muse::cuda::launch_assign(plan, stages.tensors, w, Side::keys, nullptr));
   const auto labels = stages.get(w.labels_k, plan.levels * sizes.Nk);
   stages.check_sentinels();
@@ -116,8 +117,9 @@ void check_means(Index N, Index D, const Config& config, std::uint64_t seed) {
   const Matrix<double> before = rounded<Element>(random_matrix<double>(plan.key_clusters, D, seed + 5));
   for (const auto empty : {muse::cuda::EmptyCluster::keep, muse::cuda::EmptyCluster::zero}) {
     stages.put(w.key_centroids, packed<Element>({before}));
-    MUSE_CUDA_REQUIRE(muse::cuda::launch_sort(plan, stages.tensors, w, Side::keys, nullptr));
-    MUSE_CUDA_REQUIRE(muse::cuda::launch_means(plan, stages.tensors, w, Side::keys, empty, nullptr));
+    MUSE_CUDA_REQUIRE(muse::cuda::launch_sort(plan, stages.tensors, w, Side::keys, plan.levels, nullptr));
+    MUSE_CUDA_REQUIRE(
+        muse::cuda::launch_means(plan, stages.tensors, w, Side::keys, empty, plan.levels, nullptr));
     const Matrix<double> found = stages.get_rows(w.key_centroids, plan.key_clusters, D);
     stages.check_sentinels();
     Matrix<double> truth(plan.key_clusters, D);
@@ -281,6 +283,25 @@ TEST_CASE("k-means: inertia within 1 % of the reference") {
         check_inertia<float>(config, 1025, 32, 30);
         check_inertia<__nv_bfloat16>(config, 1025, 64, 31);
         check_inertia<__half>(config, 777, 64, 32);
+      }
+    }
+  }
+}
+
+TEST_CASE("k-means: windows merged upwards, inertia within 1 % of the reference") {
+  MUSE_NEEDS_GPU();
+  for (const char* mode : {"acausal", "causal", "causal-shared"}) {
+    for (const char* passes : {"1", "3"}) {
+      for (const char* window : {"64", "200", "256", "512"}) {
+        for (const char* clusters : {"S/8:4:64", "24", "S/2:1:40"}) {
+          const Config config = config_of({{"mode", mode},
+                                           {"clusters", clusters},
+                                           {"block", "64"},
+                                           {"passes", passes},
+                                           {"cluster-window", window}});
+          check_inertia<float>(config, 1300, 32, 40);
+          check_inertia<__nv_bfloat16>(config, 1300, 64, 41);
+        }
       }
     }
   }

@@ -172,11 +172,67 @@ TEST_CASE("plan: what the GPU does not do is said") {
   fails(with([](Shape& s) { s.heads_q = 3, s.heads_kv = 2; }), Config{},
         "expected a multiple of heads_kv = 2, found 3");
   fails(good, config_of({{"cluster-by", "balanced"}}), "balanced");
-  fails(good, config_of({{"cluster-window", "32"}}), "cluster-window");
+  fails(good, config_of({{"cluster-window", "32"}, {"metric", "key-covariance"}}), "cluster-window");
   fails(with([](Shape& s) { s.Nq = s.Nk = 1 << 20; }), config_of({{"clusters", "5000"}, {"block", "8192"}}),
         "4096 clusters a block at most; level 0 of 8192 tokens asks for 5000");
   Config negative;
   negative.retrieve.values = {-1};
   fails(with([](Shape& s) { s.Nq = s.Nk = 4096; }), negative,
         "retrieve: expected at least 0 at level 0, found -1");
+}
+
+TEST_CASE("plan: windows divide the levels above them, and lie in the past of their queries") {
+  for (const char* mode : {"causal", "causal-shared", "acausal"}) {
+    for (const Index W : {100, 128, 300, 512, 5000}) {
+      CAPTURE(mode);
+      CAPTURE(W);
+      Config config =
+          config_of({{"mode", mode}, {"clusters-q", "S/8:4:64"}, {"clusters-k", "20"}, {"block", "64"}});
+      config.cluster_window = W;
+      const Index N = 1300;
+      const Plan plan = muse::cuda::make_plan({.Nq = N, .Nk = N, .D = 8, .Dv = 8}, config);
+      if (config.mode != Mode::acausal && W == 5000) {  // no level is that large: all cluster afresh
+        CHECK(plan.window == 0);
+        CHECK(plan.fresh_levels == plan.levels);
+        continue;
+      }
+      CHECK(plan.window == (config.mode == Mode::acausal ? std::min(W, N)
+                            : W == 100                   ? 64
+                            : W == 300                   ? 256
+                                                         : W));
+      for (const Side side : {Side::keys, Side::home}) {
+        const Plan windows = muse::cuda::window_plan(plan, side),
+                   merging = muse::cuda::merge_plan(plan, side);
+        const muse::cuda::Windows& w = side == Side::keys ? plan.windows_k : plan.windows_q;
+        // Windows tile the tokens.
+        Index next = 0;
+        for (std::int32_t t = 0; t < w.count; ++t) {
+          const auto tokens = block_tokens(windows, windows.level[0], t, side);
+          CHECK(tokens.begin == next);
+          next += tokens.count;
+          const auto C = block_clusters(windows, windows.level[0], t, side);
+          CHECK(C == (side == Side::keys ? config.clusters_k : config.clusters_q)
+                         .at(plan.fresh_levels)(tokens.count));
+        }
+        CHECK(next == N);
+        // A block of a merged level is made of the clusters of the windows that its tokens lie in.
+        CHECK(merging.levels == plan.levels - plan.fresh_levels);
+        for (std::int32_t x = 0; x < merging.levels; ++x) {
+          const muse::cuda::Level& level = plan.level[plan.fresh_levels + x];
+          for (std::int32_t t = 0; t < level.blocks; ++t) {
+            const auto tokens = block_tokens(plan, level, t, side),
+                       merged = block_tokens(merging, merging.level[x], t, side);
+            CHECK(merged.begin == tokens.begin / plan.window * w.clusters);
+            Index clusters = 0;
+            for (Index n = tokens.begin; n < tokens.begin + tokens.count; n += plan.window)
+              clusters +=
+                  block_clusters(windows, windows.level[0], static_cast<std::int32_t>(n / plan.window), side);
+            CHECK(merged.count == clusters);
+            CHECK(block_clusters(merging, merging.level[x], t, side) <= merged.count);
+            CHECK(block_clusters(merging, merging.level[x], t, side) <= block_clusters(plan, level, t, side));
+          }
+        }
+      }
+    }
+  }
 }

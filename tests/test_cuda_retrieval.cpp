@@ -11,10 +11,13 @@ void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
   config.clusters_q.values = {{.divisor = 0, .low = Cq, .high = Cq}};
   config.clusters_k.values = {{.divisor = 0, .low = Ck, .high = Ck}};
   config.retrieve.values = {r};
-  const Inputs inputs = random_inputs<float>({.Nq = Cq, .Nk = Ck, .D = 8, .Dv = 8, .heads_q = 3}, seed);
+  const Inputs inputs =
+      random_inputs<float>({.Nq = Cq, .Nk = std::max(Cq, Ck), .D = 8, .Dv = 8, .heads_q = 3}, seed);
   Stages<float> stages(inputs, config);
   const std::int32_t kept = stages.plan.level[0].r;
   REQUIRE(kept == std::min(r, Ck));
+  REQUIRE(stages.plan.level[0].Cq == Cq);
+  REQUIRE(stages.plan.level[0].Ck == Ck);
   const Index rows = 3 * Cq;
   // Masses with many ties; some clusters empty, in one row all of them.
   std::mt19937_64 random(base_seed() * 1000003 + seed);

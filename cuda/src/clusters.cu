@@ -14,6 +14,7 @@ struct SortTask {
   std::int32_t* order;         // [heads, levels, N]
   std::int32_t* offsets;       // [heads, clusters + blocks]
   std::int32_t N;
+  std::int32_t blocks;  // of a head, those of the levels to sort
 };
 
 // Exclusive prefix sums of total[0 … C - 1], in place, by all threads of the block; returns the sum.
@@ -58,8 +59,8 @@ __global__ void __launch_bounds__(kSortWarps* kWarp)
     sort_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
                 const Workspace<Element> workspace, const SortTask task) {
   extern __shared__ int counters[];  // [warps, C], then [C], then [kSortWarps]
-  const int head = blockIdx.x / plan.blocks;
-  const BlockPlace place = block_place(plan, blockIdx.x % plan.blocks);
+  const int head = blockIdx.x / task.blocks;
+  const BlockPlace place = block_place(plan, blockIdx.x % task.blocks);
   const Level& level = plan.level[place.level];
   const TokenSpan tokens = block_tokens(plan, level, place.t, task.side);
   const int C = task.side == Side::keys ? level.Ck : level.Cq;
@@ -136,9 +137,9 @@ __global__ void __launch_bounds__(kSortWarps* kWarp)
 /// Launch: a thread block of 256 threads a block of a head.
 /// Reference: spatial_blocks (clusters.cpp). Test: test_cuda_clusters.cpp.
 __global__ void spatial_labels_kernel(const __grid_constant__ Plan plan, Side side, std::int32_t* labels,
-                                      int N) {
-  const int head = blockIdx.x / plan.blocks;
-  const BlockPlace place = block_place(plan, blockIdx.x % plan.blocks);
+                                      int N, int blocks) {
+  const int head = blockIdx.x / blocks;
+  const BlockPlace place = block_place(plan, blockIdx.x % blocks);
   const Level& level = plan.level[place.level];
   const TokenSpan tokens = block_tokens(plan, level, place.t, side);
   const int C = block_clusters(plan, level, place.t, side);
@@ -151,8 +152,8 @@ __global__ void spatial_labels_kernel(const __grid_constant__ Plan plan, Side si
 
 template <class Element>
 Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                   Side side, cudaStream_t stream) {
-  if (plan.blocks == 0) return cudaSuccess;
+                   Side side, std::int32_t levels, cudaStream_t stream) {
+  if (levels == 0) return cudaSuccess;
   const bool keys = side == Side::keys;
   const SortTask task{.side = side,
                       .labels = keys ? workspace.labels_k : workspace.labels_q,
@@ -160,36 +161,38 @@ Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Work
                       .offsets = keys                 ? workspace.key_offsets
                                  : side == Side::home ? workspace.home_offsets
                                                       : workspace.query_offsets,
-                      .N = keys ? plan.Nk : plan.Nq};
+                      .N = keys ? plan.Nk : plan.Nq,
+                      .blocks = blocks_in(plan, levels)};
   // Shared memory of the level that needs most; 32 tokens a warp at least.
   int counters = 0, longest = 0;
-  for (int m = 0; m < plan.levels; ++m) {
+  for (int m = 0; m < levels; ++m) {
     const int C = keys ? plan.level[m].Ck : plan.level[m].Cq;
     counters = std::max(counters, std::max(1, std::min(kSortWarps, kSortCounters / C)) * C + C);
-    longest = std::max(longest, plan.block > 0 ? plan.level[m].S : task.N);
+    longest = std::max(longest, longest_block(plan, plan.level[m], side));
   }
   const int warps = std::clamp(ceil_div(longest, 4 * kWarp), 1, kSortWarps);
   const std::size_t bytes = static_cast<std::size_t>(counters + kSortWarps) * sizeof(int);
   if (const Status status = allow_shared_memory(sort_kernel<Element>, bytes); status != cudaSuccess)
     return status;
   const int heads = keys ? plan.HK() : plan.HQ();
-  sort_kernel<Element><<<plan.blocks * heads, warps * kWarp, bytes, stream>>>(plan, tensors, workspace, task);
+  sort_kernel<Element><<<task.blocks * heads, warps * kWarp, bytes, stream>>>(plan, tensors, workspace, task);
   return cudaGetLastError();
 }
 
 template <class Element>
 Status launch_spatial_labels(const Plan& plan, const Workspace<Element>& workspace, Side side,
                              cudaStream_t stream) {
-  if (plan.blocks == 0) return cudaSuccess;
+  const int blocks = blocks_in(plan, plan.fresh_levels);
+  if (blocks == 0) return cudaSuccess;
   const bool keys = side == Side::keys;
-  spatial_labels_kernel<<<plan.blocks*(keys ? plan.HK() : plan.HQ()), 256, 0, stream>>>(
-      plan, side, keys ? workspace.labels_k : workspace.labels_q, keys ? plan.Nk : plan.Nq);
+  spatial_labels_kernel<<<blocks*(keys ? plan.HK() : plan.HQ()), 256, 0, stream>>>(
+      plan, side, keys ? workspace.labels_k : workspace.labels_q, keys ? plan.Nk : plan.Nq, blocks);
   return cudaGetLastError();
 }
 
 #define MUSE_INSTANTIATE(Element)                                                                       \
   template Status launch_sort<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&, \
-                                       Side, cudaStream_t);                                             \
+                                       Side, std::int32_t, cudaStream_t);                               \
   template Status launch_spatial_labels<Element>(const Plan&, const Workspace<Element>&, Side, cudaStream_t);
 MUSE_INSTANTIATE(float)
 MUSE_INSTANTIATE(__half)

@@ -113,15 +113,13 @@ __device__ inline float warp_max(float x) {
   return (a + b - 1) / b;
 }
 
-/// Tiles of `tile` tokens that cover every block of every level of a head. The grid of a kernel that works on
-/// all levels at once is tiles_of_head · heads, head slowest.
+/// Tiles of `tile` tokens that cover every block of a head: of all levels for Side::queries, of those that cluster
+/// afresh for the other sides. The grid of a kernel that works on all of them at once is tiles_of_head · heads, head
+/// slowest.
 [[nodiscard]] inline std::int64_t tiles_of_head(const Plan& plan, Side side, int tile) {
   std::int64_t tiles = 0;
-  for (int m = 0; m < plan.levels; ++m)
-    tiles += std::int64_t{plan.level[m].blocks} * ceil_div(plan.block > 0         ? plan.level[m].S
-                                                           : (side == Side::keys) ? plan.Nk
-                                                                                  : plan.Nq,
-                                                           tile);
+  for (int m = 0; m < (side == Side::queries ? plan.levels : plan.fresh_levels); ++m)
+    tiles += std::int64_t{plan.level[m].blocks} * ceil_div(longest_block(plan, plan.level[m], side), tile);
   return tiles;
 }
 
@@ -132,8 +130,7 @@ struct TokenTile {
 __device__ inline TokenTile token_tile(const Plan& plan, Side side, int tile, int index) {
   for (int m = 0; m < plan.levels; ++m) {
     const Level& level = plan.level[m];
-    const int longest = plan.block > 0 ? level.S : (side == Side::keys) ? plan.Nk : plan.Nq;
-    const int tiles = ceil_div(longest, tile);
+    const int tiles = ceil_div(longest_block(plan, level, side), tile);
     if (index < level.blocks * tiles) {
       const int t = index / tiles, skipped = index % tiles * tile;
       const TokenSpan tokens = block_tokens(plan, level, t, side);
@@ -188,6 +185,15 @@ bool has_hopper_code(Kernel* kernel) {
   cudaFuncAttributes attributes;
   const Status status = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
   return status == cudaSuccess && attributes.maxThreadsPerBlock > 1;
+}
+
+/// Blocks, and clusters, of a head in the first `levels` levels: they come first in the tables of a head.
+[[nodiscard]] inline int blocks_in(const Plan& plan, int levels) {
+  return levels < plan.levels ? plan.level[levels].block : plan.blocks;
+}
+[[nodiscard]] inline int clusters_in(const Plan& plan, Side side, int levels) {
+  if (side == Side::keys) return levels < plan.levels ? plan.level[levels].key_cluster : plan.key_clusters;
+  return levels < plan.levels ? plan.level[levels].query_cluster : plan.query_clusters;
 }
 
 /// Lets `kernel` use that much shared memory, which may be more than the 48 KiB that need no asking.

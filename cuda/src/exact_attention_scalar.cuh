@@ -17,8 +17,8 @@ template <int kFeatures, class Element>
 __global__ void __launch_bounds__(scalar::kThreads)
     exact_attention_scalar(const __grid_constant__ Plan plan, const Tensors<Element> tensors) {
   using namespace scalar;
-  extern __shared__ float memory[];
-  const Tiles tiles(memory, plan.D, plan.Dv);
+  extern __shared__ float scalar_memory[];
+  const Tiles tiles(scalar_memory, plan.D, plan.Dv);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
 
   // Find this thread block's queries.

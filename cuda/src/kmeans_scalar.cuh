@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(scalar::kThreads)
     assign_scalar(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
                   const Workspace<Element> workspace, const Side side, const int tiles_of_head) {
   using namespace scalar;
-  extern __shared__ float memory[];
-  const Tiles tiles(memory, plan.D, plan.D + 1);  // v holds the plain centroids, with k's stride
+  extern __shared__ float scalar_memory[];
+  const Tiles tiles(scalar_memory, plan.D, plan.D + 1);  // v holds the plain centroids, with k's stride
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   const bool keys = side == Side::keys, mapped = !keys && plan.key_metric != 0;
 

@@ -65,6 +65,35 @@ template <class Element>
     place(w.key_covariance, HK * plan.blocks * D * D);
     place(w.metric_centroids, query_clusters * D);
   }
+  if (plan.window > 0) {
+    // Keys and queries are clustered one after the other, in the same tables.
+    const Plan windows[] = {window_plan(plan, Side::keys), window_plan(plan, Side::home)};
+    const Plan merging[] = {merge_plan(plan, Side::keys), merge_plan(plan, Side::home)};
+    const auto of_both = [&](auto count) {
+      return std::max<std::int64_t>(HK * count(windows[0], merging[0]), HQ * count(windows[1], merging[1]));
+    };
+    const std::int64_t tokens = of_both([](const Plan&p, const Plan&) { return std::int64_t{p.Nk}; }),
+                       clusters =
+                           of_both([](const Plan&p, const Plan&) { return std::int64_t{p.key_clusters}; }),
+                       blocks = of_both([](const Plan&p, const Plan&) { return std::int64_t{p.blocks}; }),
+                       merged_tokens =
+                           of_both([](const Plan&, const Plan&p) { return std::int64_t{p.levels} * p.Nk; }),
+                       merged_clusters = of_both([](const Plan&, const Plan&p) {
+                         return std::int64_t{std::max(p.key_clusters, p.query_clusters)};
+                       }),
+                       merged_blocks =
+                           of_both([](const Plan&, const Plan&p) { return std::int64_t{p.blocks}; });
+    place(w.windows.labels, tokens);
+    place(w.windows.order, tokens);
+    place(w.windows.offsets, clusters + blocks);
+    place(w.windows.centroids, clusters * D);
+    place(w.windows.half_norms, clusters);
+    place(w.windows.merged_labels, merged_tokens);
+    place(w.windows.merged_order, merged_tokens);
+    place(w.windows.merged_offsets, merged_clusters + merged_blocks);
+    place(w.windows.merged_centroids, merged_clusters * D);
+    place(w.windows.merged_half_norms, merged_clusters);
+  }
   if (plan.block > 0) {
     place(w.part_o, query_tokens * Dv);
     place(w.part_lse, query_tokens);
@@ -79,6 +108,7 @@ template <class Element>
     retrieved = std::max(retrieved, units * level.Cq * level.r);
     most_clusters = std::max<std::int64_t>({most_clusters, level.Cq, level.Ck});
   }
+  most_clusters = std::max<std::int64_t>({most_clusters, plan.windows_k.clusters, plan.windows_q.clusters});
   if (plan.seed != 0) place(w.draws, most_clusters);
   place(w.L, pairs);
   place(w.bias, pairs);

@@ -60,6 +60,41 @@ const char* name_of(ElementType type) {
   return "bfloat16";
 }
 
+namespace {
+
+// (2.4) Level sizes are B 2^m, and a window must divide them: the largest such size that is at most
+// `cluster_window`. Levels that are smaller cluster afresh.
+void place_windows(Plan& plan, const Config& config) {
+  plan.fresh_levels = plan.levels;
+  if (config.cluster_window == 0 || plan.levels == 0) return;
+  const bool causal = plan.block > 0;
+  std::int64_t W =
+      causal ? plan.block : std::min<std::int64_t>(config.cluster_window, std::max(plan.Nq, plan.Nk));
+  std::int64_t fresh = 0;
+  while (causal && 2 * W <= config.cluster_window && fresh < plan.levels) {
+    W *= 2;
+    ++fresh;
+  }
+  if (fresh >= plan.levels) return;  // no level has whole windows
+  plan.window = static_cast<std::int32_t>(W);
+  plan.fresh_levels = static_cast<std::int32_t>(fresh);
+  const auto windows_of = [&](std::int64_t N, const ClusterRule& rule) {
+    const std::int64_t count = (N + W - 1) / W, last = N - (count - 1) * W;
+    const std::int64_t whole = rule(std::min(N, W));
+    if (whole > kMaxClusters)
+      throw Unsupported(detail::concat("the GPU path has ", kMaxClusters,
+                                       " clusters a window at most; a window of ", W, " tokens asks for ",
+                                       whole));
+    return Windows{.count = static_cast<std::int32_t>(count),
+                   .clusters = static_cast<std::int32_t>(whole),
+                   .last_clusters = static_cast<std::int32_t>(std::min(whole, rule(last)))};
+  };
+  plan.windows_k = windows_of(plan.Nk, config.clusters_k.at(fresh));
+  plan.windows_q = windows_of(plan.Nq, config.clusters_q.at(fresh));
+}
+
+}  // namespace
+
 Plan make_plan(const Shape& shape, const Config& config) {
   check_count("batch", shape.batch, 1 << 20);
   check_count("heads_q", shape.heads_q, 1 << 20);
@@ -85,9 +120,9 @@ Plan make_plan(const Shape& shape, const Config& config) {
                "clusters_q, clusters_k, retrieve: expected a value for one level at least, found none");
   if (config.cluster_by == ClusterBy::balanced)
     throw Unsupported("cluster-by balanced is not on the GPU yet; expected kmeans or spatial");
-  if (config.cluster_window > 0)
+  if (config.cluster_window > 0 && config.metric == Metric::key_covariance)
     throw Unsupported(
-        detail::concat("cluster-window is not on the GPU yet; expected 0, found ", config.cluster_window));
+        "cluster-window with the metric key-covariance is not on the GPU yet; expected euclidean");
 
   Plan plan;
   plan.batch = static_cast<std::int32_t>(shape.batch);
@@ -137,7 +172,8 @@ Plan make_plan(const Shape& shape, const Config& config) {
     level.query_cluster = narrow("query clusters of a head", query_clusters);
     level.block = narrow("blocks of a head", blocks);
     level.query_tile = narrow("query tiles of a head", query_tiles);
-    level.query_tiles = static_cast<std::int32_t>(((causal ? S : shape.Nq) + kQueryTile - 1) / kQueryTile + Cq);
+    level.query_tiles =
+        static_cast<std::int32_t>(((causal ? S : shape.Nq) + kQueryTile - 1) / kQueryTile + Cq);
     query_tiles += std::int64_t{level.blocks} * level.query_tiles;
     key_clusters += level.blocks * Ck;
     query_clusters += level.blocks * Cq;
@@ -148,11 +184,54 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.query_clusters = narrow("query clusters of a head", query_clusters);
   plan.blocks = narrow("blocks of a head", blocks);
   plan.query_tiles = narrow("query tiles of a head", query_tiles);
+  place_windows(plan, config);
   // Grids are counted in 31 bits; the finest is a thread block of 16 queries.
   const std::int64_t heads = shape.batch * shape.heads_q;
   narrow("clusters of all heads", heads * std::max(key_clusters, query_clusters) * 8);
   narrow("tokens of all heads", heads * std::max(shape.Nq, shape.Nk) / 4);
   return plan;
+}
+
+Plan window_plan(const Plan& plan, Side side) {
+  const Windows& windows = side == Side::keys ? plan.windows_k : plan.windows_q;
+  Plan result = plan;
+  result.blocks_are_windows = true;
+  result.Nk = result.Nq = side == Side::keys ? plan.Nk : plan.Nq;
+  result.levels = result.fresh_levels = 1;
+  result.blocks = windows.count;
+  result.key_clusters = result.query_clusters = windows.count * windows.clusters;
+  result.level[0] = {
+      .S = plan.window, .blocks = windows.count, .Ck = windows.clusters, .Cq = windows.clusters};
+  return result;
+}
+
+Plan merge_plan(const Plan& plan, Side side) {
+  const Windows& windows = side == Side::keys ? plan.windows_k : plan.windows_q;
+  Plan result = plan;
+  result.Nk = result.Nq = (windows.count - 1) * windows.clusters + windows.last_clusters;
+  result.levels = result.blocks = result.key_clusters = result.query_clusters = 0;
+  for (std::int32_t m = plan.fresh_levels; m < plan.levels; ++m) {
+    Level level = plan.level[m];
+    level.S = plan.block > 0 ? level.S / plan.window * windows.clusters : result.Nk;
+    level.Ck = std::min(level.Ck, level.S);  // as many as there are tokens: each its own
+    level.Cq = std::min(level.Cq, level.S);
+    level.r = 0;
+    level.key_cluster = result.key_clusters;
+    level.query_cluster = result.query_clusters;
+    level.block = result.blocks;
+    result.key_clusters += level.blocks * level.Ck;
+    result.query_clusters += level.blocks * level.Cq;
+    result.blocks += level.blocks;
+    result.level[result.levels++] = level;
+  }
+  result.fresh_levels = result.levels;
+  if (plan.block > 0) result.block = result.level[0].S;
+  const std::int64_t head =
+      std::int64_t{windows.count} * windows.clusters * plan.D;  // as window_plan has them
+  Strides& strides = side == Side::keys ? result.k : result.q;
+  strides = {
+      .batch = (side == Side::keys ? plan.heads_kv : plan.heads_q) * head, .head = head, .token = plan.D};
+  return result;
 }
 
 std::int32_t units_of_chunk(const Plan& plan, const Level& level, std::size_t element_bytes,

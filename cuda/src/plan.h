@@ -33,7 +33,8 @@ struct Level {
   std::int32_t query_cluster = 0;  ///< first query cluster, among a head's query clusters
   std::int32_t block = 0;          ///< first block, among a head's blocks
   std::int32_t query_tile = 0;     ///< first entry of the table of query tiles, among a head's
-  std::int32_t query_tiles = 0;    ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
+  std::int32_t query_tiles =
+      0;  ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
 };
 
 /// Queries that stage 2 works on together; all of one cluster.
@@ -55,6 +56,13 @@ struct Strides {
   std::int64_t batch = 0, head = 0, token = 0;
 };
 
+/// The windows of a head's keys or queries: [t W, (t + 1) W), the last one perhaps shorter.
+struct Windows {
+  std::int32_t count = 0;          ///< windows of a head
+  std::int32_t clusters = 0;       ///< clusters of a whole window
+  std::int32_t last_clusters = 0;  ///< clusters of the last one, at most `clusters`
+};
+
 struct Plan {
   std::int32_t batch = 1, heads_q = 1, heads_kv = 1;  ///< query head h uses key head h / (heads_q / heads_kv)
   std::int32_t Nq = 0, Nk = 0, D = 0, Dv = 0;
@@ -67,6 +75,12 @@ struct Plan {
   std::uint64_t seed = 0;       ///< of k-means; 0: the middle token of each stride
   float scale = 0;
   std::int32_t levels = 0;
+  /// (2.4) Tokens of a window, 0 if there are none. The first `fresh_levels` levels cluster afresh, the
+  /// others take the windows' clusters, merged.
+  std::int32_t window = 0;
+  std::int32_t fresh_levels = 0;
+  Windows windows_k, windows_q;
+  bool blocks_are_windows = false;  ///< this plan is that of the windows themselves (window_plan)
   std::int32_t key_clusters = 0;    ///< of a head, all blocks of all levels
   std::int32_t query_clusters = 0;  ///< of a head, all blocks of all levels
   std::int32_t blocks = 0;          ///< far blocks of a head, all levels
@@ -95,15 +109,28 @@ enum class Side : std::int32_t { keys, home, queries };
 /// The tokens of block t of `level` (6.1), (6.2).
 [[nodiscard]] MUSE_HOST_DEVICE inline TokenSpan block_tokens(const Plan& plan, const Level& level,
                                                              std::int32_t t, Side side) {
+  if (plan.blocks_are_windows) {
+    const std::int32_t N = side == Side::keys ? plan.Nk : plan.Nq, begin = t * level.S;
+    return {begin, N - begin < level.S ? N - begin : level.S};
+  }
   if (plan.block == 0) return {0, side == Side::keys ? plan.Nk : plan.Nq};
   const std::int32_t first = 2 * t * level.S, second = first + level.S;
   if (side == Side::keys || (side == Side::home && plan.home == QueryHome::past)) return {first, level.S};
   return {second, plan.Nq - second < level.S ? plan.Nq - second : level.S};
 }
 
+/// Tokens of the longest block of `level`.
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int32_t longest_block(const Plan& plan, const Level& level,
+                                                                 Side side) {
+  if (plan.block > 0 || plan.blocks_are_windows) return level.S;
+  return side == Side::keys ? plan.Nk : plan.Nq;
+}
+
 /// Clusters of block t of `level` that k-means may fill: no more than there are tokens.
 [[nodiscard]] MUSE_HOST_DEVICE inline std::int32_t block_clusters(const Plan& plan, const Level& level,
                                                                   std::int32_t t, Side side) {
+  if (plan.blocks_are_windows && t + 1 == level.blocks)
+    return side == Side::keys ? plan.windows_k.last_clusters : plan.windows_q.last_clusters;
   if (side == Side::keys) return level.Ck;
   const std::int32_t tokens = block_tokens(plan, level, t, Side::home).count;
   return tokens < level.Cq ? tokens : level.Cq;
@@ -123,5 +150,12 @@ enum class Side : std::int32_t { keys, home, queries };
                                                                 Side side) {
   return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
 }
+
+/// (2.4) The plan of the windows of the keys (Side::keys) or queries: one level whose blocks are windows.
+[[nodiscard]] Plan window_plan(const Plan& plan, Side side);
+
+/// (2.4) The plan of merging them: the levels beyond `fresh_levels`, with a token for each cluster of each
+/// window. Cluster u of window t is token t · clusters + u.
+[[nodiscard]] Plan merge_plan(const Plan& plan, Side side);
 
 }  // namespace muse::cuda

@@ -21,6 +21,22 @@ struct Tensors {
   float* lse = nullptr;        ///< [batch, heads_q, Nq], dense
 };
 
+/// (2.4) Clusters of windows and their merging, first of the keys, then of the queries; H is HK or HQ, as in
+/// the plans that window_plan and merge_plan make.
+template <class Element>
+struct WindowTables {
+  std::int32_t* labels = nullptr;          ///< [H, 1, N] cluster of each token in its window
+  std::int32_t* order = nullptr;           ///< [H, 1, N]
+  std::int32_t* offsets = nullptr;         ///< [H, clusters + windows] of each window
+  Element* centroids = nullptr;            ///< [H, windows · clusters, D]
+  float* half_norms = nullptr;             ///< [H, windows · clusters]
+  std::int32_t* merged_labels = nullptr;   ///< [H, merged levels, windows · clusters]
+  std::int32_t* merged_order = nullptr;    ///< likewise
+  std::int32_t* merged_offsets = nullptr;  ///< [H, clusters + blocks] of the merged levels
+  Element* merged_centroids = nullptr;     ///< [H, clusters of the merged levels, D]
+  float* merged_half_norms = nullptr;      ///< [H, clusters of the merged levels]
+};
+
 /// Everything between the stages. HQ = batch · heads_q, HK = batch · heads_kv. A unit is one far block of one
 /// head. Tokens are numbered in their head, from 0.
 ///
@@ -68,6 +84,7 @@ struct Workspace {
   Element* part_o = nullptr;        ///< [HQ, levels, Nq, Dv]
   float* part_lse = nullptr;        ///< [HQ, levels, Nq]
   std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;    ///< of plans with windows
   float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
   /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
   float* metric_centroids = nullptr;
@@ -85,34 +102,35 @@ struct Chunk {
 using Status = cudaError_t;
 
 /// clusters.cu: (2.1) sorts the tokens of every block by their labels; fills key_order and key_offsets, or
-/// query_order and home_offsets or query_offsets. A token whose label is out of range is left out.
+/// query_order and home_offsets or query_offsets. A token whose label is out of range is left out. Of the
+/// first `levels` levels.
 template <class Element>
 Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                   Side side, cudaStream_t stream);
+                   Side side, std::int32_t levels, cudaStream_t stream);
 
 /// clusters.cu: spatial labels, label = floor(n C / N) in each block.
 template <class Element>
 Status launch_spatial_labels(const Plan& plan, const Workspace<Element>& workspace, Side side,
                              cudaStream_t stream);
 
-/// kmeans.cu: means of the members of every cluster, of k or q into key_centroids or query_centroids. An
-/// empty cluster keeps what is there, or is set to zero.
+/// kmeans.cu: means of the members of every cluster of the first `levels` levels, of k or q into
+/// key_centroids or query_centroids. An empty cluster keeps what is there, or is set to zero.
 enum class EmptyCluster { keep, zero };
 template <class Element>
 Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                    Side side, EmptyCluster empty, cudaStream_t stream);
+                    Side side, EmptyCluster empty, std::int32_t levels, cudaStream_t stream);
 /// The same of v, into value_means.
 template <class Element>
 Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
                           const Workspace<Element>& workspace, cudaStream_t stream);
 
-/// kmeans.cu: first centroids: tokens at even distances.
+/// kmeans.cu: first centroids, of the levels that cluster afresh: tokens at even distances.
 template <class Element>
 Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     Side side, cudaStream_t stream);
 
-/// kmeans.cu: (2.1) the nearest centroid of every token of `side`; for Side::queries only home clusters with
-/// members are candidates.
+/// kmeans.cu: (2.1) the nearest centroid of every token of `side`, of the levels that cluster afresh; for
+/// Side::queries of all levels, and only home clusters with members are candidates.
 template <class Element>
 Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                      Side side, cudaStream_t stream);

@@ -18,8 +18,8 @@ __global__ void __launch_bounds__(scalar::kThreads)
     tilted_summaries_scalar(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
                             const Workspace<Element> workspace, const Chunk chunk) {
   using namespace scalar;
-  extern __shared__ float memory[];
-  const Tiles tiles(memory, plan.D, plan.Dv);
+  extern __shared__ float scalar_memory[];
+  const Tiles tiles(scalar_memory, plan.D, plan.Dv);
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
 
   // Find this thread block's unit, key cluster j and query clusters i0, i0 + 1, ….
