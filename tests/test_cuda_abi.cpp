@@ -51,6 +51,27 @@ TEST_CASE("C interface: the same bits on the GPU as from C++") {
   lse.check_sentinels("lse");
   workspace.check_sentinels("workspace");
 
+  // A call can be captured, its checks included.
+  cudaStream_t stream = nullptr;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  MUSE_CUDA_REQUIRE(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  MUSE_CUDA_REQUIRE(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
+  call.stream = stream;
+  CHECK(muse_attention(&c_config, &call) == MUSE_OK);
+  MUSE_CUDA_REQUIRE(cudaStreamEndCapture(stream, &graph));
+  MUSE_CUDA_REQUIRE(cudaGraphInstantiate(&executable, graph, 0));
+  o.poison();
+  MUSE_CUDA_REQUIRE(cudaDeviceSynchronize());
+  MUSE_CUDA_REQUIRE(cudaGraphLaunch(executable, stream));
+  MUSE_CUDA_REQUIRE(cudaStreamSynchronize(stream));
+  const auto replayed = o.values();
+  CHECK(std::memcmp(replayed.data(), truth.o_bits.data(), replayed.size() * sizeof(replayed[0])) == 0);
+  cudaGraphExecDestroy(executable);
+  cudaGraphDestroy(graph);
+  cudaStreamDestroy(stream);
+  call.stream = nullptr;
+
   // Memory of the CPU is found out before a kernel reads it.
   std::vector<float> host(16 * 1024);
   void* const aligned =
