@@ -111,8 +111,9 @@ struct AttentionPipeline {
   }
 
   /// A consumer warpgroup: its queries' fragments are in `engine`. look(t, s, bias) changes the dot products of tile t
-  /// into logits / `scale`, and says whether it left them in units of log 2 instead. While the tensor cores multiply one
-  /// tile's weights by its values, the warps work on the next tile's weights.
+  /// into logits / `scale`, and says whether it left them in units of log 2 instead. Where several warpgroups make up
+  /// a thread block that has the multiprocessor for itself, the warps work on the next tile's weights while the tensor
+  /// cores multiply one tile's weights by its values. A single one leaves that to the other thread blocks.
   template <class Look>
   __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine, SoftmaxRows<D, 1>& attention,
                                           float scale, bool warp_has_rows, Look look) {
@@ -135,6 +136,20 @@ struct AttentionPipeline {
       WgmmaEngine<D, Element>::publish_copies();
       engine.template begin_dot<kKeys>(s, shared_address(shared.k[t % Stages]));
     };
+    if constexpr (Consumers == 1) {
+      for (int t = 0; t < tiles; ++t) {
+        begin_dot(t);
+        wgmma_wait<0>();
+        fence_registers(s[0]);
+        if (weigh(t)) attention.rescale(factor);
+        pack_all();
+        WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights, shared_address(shared.v[t % Stages]));
+        wgmma_wait<0>();
+        fence_registers(attention.o[0]);
+        if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[t % Stages]));
+      }
+      return;
+    }
     begin_dot(0);
     wgmma_wait<0>();
     fence_registers(s[0]);

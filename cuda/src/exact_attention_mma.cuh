@@ -27,8 +27,8 @@ __global__ void __launch_bounds__(32 * Warps)
   constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
   constexpr bool kTogether = Engine::kTogether;
   constexpr int kTile = Engine::template Tile<D, kKeys>::kBytes;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t k_shared = shared_address(memory), v_shared = k_shared + 2 * kTile;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t k_shared = shared_address(tile_memory), v_shared = k_shared + 2 * kTile;
 
   const int tiles_of_block = (shape.block + kRows - 1) / kRows;
   // Begin with the tiles that have the most keys.

@@ -16,8 +16,8 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
 #if MUSE_HOPPER
   using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, Element>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(memory)};
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
 
   const int tiles_of_block = (shape.block + kRows - 1) / kRows;
   // Begin with the tiles that have the most keys.

@@ -22,9 +22,9 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   constexpr int D = Engine::D, M = Engine::M;
   constexpr int kWarps = kQueryTile / (16 * M), kKeys = 64, kThreads = 32 * kWarps;
   constexpr int kTile = Engine::template Tile<D, kKeys>::kBytes;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t k_shared = shared_address(memory), v_shared = k_shared + 2 * kTile;
-  float* const biases = reinterpret_cast<float*>(memory + 4 * kTile);                    // [2, kKeys], times log2 e
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t k_shared = shared_address(tile_memory), v_shared = k_shared + 2 * kTile;
+  float* const biases = reinterpret_cast<float*>(tile_memory + 4 * kTile);                    // [2, kKeys], times log2 e
   std::int32_t* const rows = reinterpret_cast<std::int32_t*>(biases + 2 * kKeys);        // [2, kKeys] key rows; -1: none
   std::int32_t* const query_tokens = rows + 2 * kKeys;                                   // [kQueryTile]
   std::int32_t* const first_place = query_tokens + kQueryTile;                           // [r] of each retrieved cluster

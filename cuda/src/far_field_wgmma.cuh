@@ -16,9 +16,9 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
 #if MUSE_HOPPER
   using Pipeline = AttentionPipeline<D, 1, Stages, Resident, Element>;
   constexpr int kKeys = Pipeline::kKeys;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(memory)};
-  std::int32_t* const first_place = reinterpret_cast<std::int32_t*>(memory + sizeof(typename Pipeline::Shared));  // [r]
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
+  std::int32_t* const first_place = reinterpret_cast<std::int32_t*>(tile_memory + sizeof(typename Pipeline::Shared));  // [r]
   const Level& level = plan.level[chunk.level];
   std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
 

@@ -17,9 +17,9 @@ __global__ void __launch_bounds__(32 * Warps)
     assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w, Side side, int tiles_of_head) {
   constexpr int kRows = 16 * M * Warps, kClusters = 64, kThreads = 32 * Warps;
   constexpr int kTile = PaddedTile<D, kClusters>::kBytes;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t shared = shared_address(memory);
-  float* const norms = reinterpret_cast<float*>(memory + 2 * kTile);  // [2, kClusters]
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t shared = shared_address(tile_memory);
+  float* const norms = reinterpret_cast<float*>(tile_memory + 2 * kTile);  // [2, kClusters]
 
   const bool keys = side == Side::keys;
   const int head = blockIdx.x / tiles_of_head;
@@ -64,8 +64,9 @@ __global__ void __launch_bounds__(32 * Warps)
       wait_copies<0>();
     }
     __syncthreads();
+    const int here = min(kClusters, C - c0);
 #pragma unroll 2
-    for (int n = 0; n < kClusters / 8; n += 2) {
+    for (int n = 0; n * 8 < here; n += 2) {
       float score[M][2][4];
 #pragma unroll
       for (int u = 0; u < 2; ++u) {
