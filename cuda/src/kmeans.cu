@@ -299,7 +299,8 @@ Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Wo
   if (plan.blocks == 0) return cudaSuccess;
   if constexpr (has_tensor_cores<Element>) {
     if (side == Side::keys || plan.key_metric == 0) {
-      const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) { return launch_assign_mma<dim()>(plan, tensors, workspace, side, stream); });
+      const std::optional<Status> launched = with_tuned_dim(
+          plan, [&](auto dim) { return launch_assign_mma<dim()>(plan, tensors, workspace, side, stream); });
       if (launched) return *launched;
     }
   }

@@ -137,7 +137,8 @@ Plan make_plan(const Shape& shape, const Config& config) {
     level.query_cluster = narrow("query clusters of a head", query_clusters);
     level.block = narrow("blocks of a head", blocks);
     level.query_tile = narrow("query tiles of a head", query_tiles);
-    level.query_tiles = static_cast<std::int32_t>(((causal ? S : shape.Nq) + kQueryTile - 1) / kQueryTile + Cq);
+    level.query_tiles =
+        static_cast<std::int32_t>(((causal ? S : shape.Nq) + kQueryTile - 1) / kQueryTile + Cq);
     query_tiles += std::int64_t{level.blocks} * level.query_tiles;
     key_clusters += level.blocks * Ck;
     query_clusters += level.blocks * Cq;

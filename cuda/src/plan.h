@@ -33,7 +33,8 @@ struct Level {
   std::int32_t query_cluster = 0;  ///< first query cluster, among a head's query clusters
   std::int32_t block = 0;          ///< first block, among a head's blocks
   std::int32_t query_tile = 0;     ///< first entry of the table of query tiles, among a head's
-  std::int32_t query_tiles = 0;    ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
+  std::int32_t query_tiles =
+      0;  ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
 };
 
 /// Queries that stage 2 works on together; all of one cluster.

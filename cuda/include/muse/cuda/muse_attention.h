@@ -76,8 +76,8 @@ struct Arguments {
   std::size_t workspace_bytes = 0;
   cudaStream_t stream = nullptr;
 
-  /// For measurements: called when all launches of a stage are queued, with its name: "clustering", "diagonal blocks",
-  /// then for each chunk "summaries", "retrieval", "far field", and "merge". Not for captured calls.
+  /// For measurements: called when all launches of a stage are queued, with its name: "clustering", "diagonal
+  /// blocks", then for each chunk "summaries", "retrieval", "far field", and "merge". Not for captured calls.
   std::function<void(const char* stage)> on_stage = {};
 };
 
