@@ -169,8 +169,8 @@ std::optional<Status> with_tuned_dim(const Plan& plan, Launch launch) {
   }
 }
 
-// Kernels for sm_90a alone are empty in the code for other devices, and cannot be launched with more than one thread
-// there.
+// Kernels for sm_90a alone are empty in the code for other devices, and cannot be launched with more than one
+// thread there.
 #if defined(__CUDA_ARCH__) && !defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define MUSE_HOPPER_BOUNDS(threads, resident) __launch_bounds__(1)
 #define MUSE_HOPPER 0

@@ -13,8 +13,11 @@ Status launch_exact_attention(const Plan& plan, const Tensors<Element>& tensors,
     const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) {
       constexpr int D = dim();
       if constexpr (D % 64 == 0)
-        if (const std::optional<Status> hopper = launch_exact_attention_wgmma<D>(plan, tensors, shape, stream)) return *hopper;
-      return launch_exact_attention_with<MmaEngine<D, D <= 64 ? 2 : 1, Element>, 4>(plan, tensors, shape, stream);
+        if (const std::optional<Status> hopper =
+                launch_exact_attention_wgmma<D>(plan, tensors, shape, stream))
+          return *hopper;
+      return launch_exact_attention_with<MmaEngine<D, D <= 64 ? 2 : 1, Element>, 4>(plan, tensors, shape,
+                                                                                    stream);
     });
     if (launched) return *launched;
   }

@@ -1,7 +1,8 @@
 // Exact attention of each query to the keys of its diagonal block (docs/math.md, 1.1), on the tensor cores.
 //
-// Shapes:    q [batch, heads_q, N, D], k, v [batch, heads_kv, N, D], o as q, lse [batch, heads_q, N]; D 32, 64, 96, 128
-// Launch:    one thread block a tile of 16 M Warps queries: (tiles of a head, heads); a loop over tiles of 64 keys,
+// Shapes:    q [batch, heads_q, N, D], k, v [batch, heads_kv, N, D], o as q, lse [batch, heads_q, N]; D 32,
+// 64, 96, 128 Launch:    one thread block a tile of 16 M Warps queries: (tiles of a head, heads); a loop over
+// tiles of 64 keys,
 //            the next one copied while the warps work on this one.
 // Floor:     2 B N D multiply-adds a head, causal, against 8 N D bytes: bound by the tensor cores and by 16
 //            exponentials a clock and multiprocessor.
@@ -13,8 +14,8 @@
 
 namespace muse::cuda {
 
-/// Attention of the queries of `block` tokens to the keys of the same block up to themselves (`causal`), or of all
-/// queries to all keys.
+/// Attention of the queries of `block` tokens to the keys of the same block up to themselves (`causal`), or
+/// of all queries to all keys.
 struct ExactShape {
   std::int32_t block = 0;  ///< tokens of a diagonal block; N: one block of everything
   bool causal = true;
@@ -27,8 +28,8 @@ __global__ void __launch_bounds__(32 * Warps)
   constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
   constexpr bool kTogether = Engine::kTogether;
   constexpr int kTile = Engine::template Tile<D, kKeys>::kBytes;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t k_shared = shared_address(memory), v_shared = k_shared + 2 * kTile;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t k_shared = shared_address(tile_memory), v_shared = k_shared + 2 * kTile;
 
   const int tiles_of_block = (shape.block + kRows - 1) / kRows;
   // Begin with the tiles that have the most keys.
@@ -49,7 +50,8 @@ __global__ void __launch_bounds__(32 * Warps)
   Engine engine;
   static_assert(kRows <= 4 * kKeys, "the queries have room where the keys and values will be");
   copy_rows<Engine::template Tile, D, kRows, kThreads>(
-      k_shared, [&](int row) { return row_begin + row < row_end ? q + (row_begin + row) * plan.q.token : nullptr; }, q);
+      k_shared,
+      [&](int row) { return row_begin + row < row_end ? q + (row_begin + row) * plan.q.token : nullptr; }, q);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
@@ -57,8 +59,12 @@ __global__ void __launch_bounds__(32 * Warps)
   __syncthreads();
 
   const auto copy_tile = [&](int key, int buffer) {
-    copy_rows<Engine::template Tile, D, kKeys, kThreads>(k_shared + buffer * kTile, [&](int n) { return key + n < key_end ? k + (key + n) * plan.k.token : nullptr; }, k);
-    copy_rows<Engine::template Tile, D, kKeys, kThreads>(v_shared + buffer * kTile, [&](int n) { return key + n < key_end ? v + (key + n) * plan.v.token : nullptr; }, v);
+    copy_rows<Engine::template Tile, D, kKeys, kThreads>(
+        k_shared + buffer * kTile,
+        [&](int n) { return key + n < key_end ? k + (key + n) * plan.k.token : nullptr; }, k);
+    copy_rows<Engine::template Tile, D, kKeys, kThreads>(
+        v_shared + buffer * kTile,
+        [&](int n) { return key + n < key_end ? v + (key + n) * plan.v.token : nullptr; }, v);
     commit_copies();
   };
   const float scale = plan.scale * kLog2e;
@@ -89,7 +95,8 @@ __global__ void __launch_bounds__(32 * Warps)
           for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
             for (int e = 0; e < 4; ++e) {
-              const int row = first_row + t * 16 + lane / 4 + (e / 2) * 8, col = key + n * 8 + lane % 4 * 2 + e % 2;
+              const int row = first_row + t * 16 + lane / 4 + (e / 2) * 8,
+                        col = key + n * 8 + lane % 4 * 2 + e % 2;
               if (col >= key_end || (shape.causal && col > row)) s[t][n][e] = -INFINITY;
             }
       }
@@ -113,7 +120,8 @@ __global__ void __launch_bounds__(32 * Warps)
 }
 
 template <class Engine, int Warps, int kKeys = 64, class Element>
-Status launch_exact_attention_with(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape, cudaStream_t stream) {
+Status launch_exact_attention_with(const Plan& plan, const Tensors<Element>& x, const ExactShape& shape,
+                                   cudaStream_t stream) {
   constexpr int kRows = 16 * Engine::M * Warps, kBytes = 4 * Engine::template Tile<Engine::D, kKeys>::kBytes;
   const auto kernel = exact_attention_kernel<Engine, Warps, kKeys, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

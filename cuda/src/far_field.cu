@@ -8,15 +8,17 @@ namespace muse::cuda {
 
 namespace {
 
-/// The table of query tiles of every block: each cluster's queries, up to kQueryTile at a time. Launch: a warp a block
-/// of a head, 32 clusters at a time.
+/// The table of query tiles of every block: each cluster's queries, up to kQueryTile at a time. Launch: a
+/// warp a block of a head, 32 clusters at a time.
 template <class Element>
 __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Workspace<Element> workspace) {
   const int head = blockIdx.x / plan.blocks, lane = threadIdx.x;
   const BlockPlace place = block_place(plan, blockIdx.x % plan.blocks);
   const Level& level = plan.level[place.level];
-  const std::int32_t* const offsets = workspace.query_offsets + first_offset(plan, level, head, place.t, Side::queries);
-  int2* const tiles = workspace.query_tiles + std::int64_t{head} * plan.query_tiles + level.query_tile + place.t * level.query_tiles;
+  const std::int32_t* const offsets =
+      workspace.query_offsets + first_offset(plan, level, head, place.t, Side::queries);
+  int2* const tiles = workspace.query_tiles + std::int64_t{head} * plan.query_tiles + level.query_tile +
+                      place.t * level.query_tiles;
   int written = 0;
   for (int i0 = 0; i0 < level.Cq; i0 += kWarp) {
     const int i = i0 + lane;
@@ -28,7 +30,8 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
       const int other = __shfl_up_sync(kAllLanes, before, step);
       if (lane >= step) before += other;
     }
-    for (int tile = 0; tile < count; ++tile) tiles[written + before - count + tile] = make_int2(i, begin + tile * kQueryTile);
+    for (int tile = 0; tile < count; ++tile)
+      tiles[written + before - count + tile] = make_int2(i, begin + tile * kQueryTile);
     written += __shfl_sync(kAllLanes, before, kWarp - 1);
   }
   for (int tile = written + lane; tile < level.query_tiles; tile += kWarp) tiles[tile] = make_int2(-1, 0);
@@ -39,7 +42,8 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
 template <class Element>
 Status launch_query_tiles(const Plan& plan, const Workspace<Element>& workspace, cudaStream_t stream) {
   if (plan.blocks == 0) return cudaSuccess;
-  query_tiles_kernel<Element><<<static_cast<unsigned>(plan.HQ() * plan.blocks), kWarp, 0, stream>>>(plan, workspace);
+  query_tiles_kernel<Element>
+      <<<static_cast<unsigned>(plan.HQ() * plan.blocks), kWarp, 0, stream>>>(plan, workspace);
   return cudaGetLastError();
 }
 
@@ -51,7 +55,9 @@ Status launch_far_field(const Plan& plan, const Tensors<Element>& tensors,
       const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) {
         constexpr int D = dim();
         if constexpr (D % 64 == 0)
-          if (const std::optional<Status> hopper = launch_far_field_wgmma<D>(plan, tensors, workspace, chunk, stream)) return *hopper;
+          if (const std::optional<Status> hopper =
+                  launch_far_field_wgmma<D>(plan, tensors, workspace, chunk, stream))
+            return *hopper;
         return launch_far_field_with<MmaEngine<D, 1, Element>>(plan, tensors, workspace, chunk, stream);
       });
       if (launched) return *launched;

@@ -14,7 +14,7 @@ namespace muse::cuda {
 
 /// Bytes that the summaries of a chunk may take: a few heads' worth, so that they stay near the level-2
 /// cache.
-inline constexpr std::size_t kSummaryBytes = std::size_t{64} << 20;
+inline constexpr std::size_t kSummaryBytes = std::size_t{256} << 20;
 
 /// Units of `level` whose summaries fit into `summary_bytes`; one at least.
 [[nodiscard]] std::int32_t units_of_chunk(const Plan& plan, const Level& level, std::size_t element_bytes,

@@ -87,13 +87,18 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
   place_labels("labels_q", workspace.labels_q, arguments.labels_q, arguments.labels_q_out,
                std::int64_t{plan.HQ()} * plan.levels * plan.Nq);
 
+  const auto queued = [&](const char* stage) {
+    if (arguments.on_stage) arguments.on_stage(stage);
+  };
   // Cluster, sort, average.
   check(cluster_keys(plan, tensors, workspace, arguments.labels_k != nullptr, stream), "clustering of keys");
   check(cluster_queries(plan, tensors, workspace, arguments.labels_q != nullptr, stream),
         "clustering of queries");
   check(launch_query_tiles(plan, workspace, stream), "tiles of queries");
+  queued("clustering");
   // Attend the diagonal blocks exactly.
   check(launch_exact_attention(plan, tensors, stream), "diagonal blocks");
+  queued("diagonal blocks");
   // Approximate the far blocks, level by level and chunk by chunk.
   for (std::int32_t m = 0; m < plan.levels; ++m) {
     const Level& level = plan.level[m];
@@ -102,12 +107,16 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
     for (Chunk chunk{.level = m}; chunk.first_unit < units; chunk.first_unit += at_once) {
       chunk.units = std::min(at_once, units - chunk.first_unit);
       check(launch_summaries(plan, tensors, workspace, chunk, stream), "stage 1");
+      queued("summaries");
       check(launch_retrieval(plan, workspace, chunk, stream), "retrieval");
+      queued("retrieval");
       check(launch_far_field(plan, tensors, workspace, chunk, stream), "stage 2");
+      queued("far field");
     }
   }
   // Merge the parts.
   check(launch_merge(plan, tensors, workspace, stream), "merge");
+  queued("merge");
 }
 
 }  // namespace

@@ -1,11 +1,12 @@
-// Matrix products of one warp on the tensor cores (mma.sync m16n8k16, compute capability 8.0 and up), and copies into
-// shared memory that run beside them.
+// Matrix products of one warp on the tensor cores (mma.sync m16n8k16, compute capability 8.0 and up), and
+// copies into shared memory that run beside them.
 //
 // Fragments, as the instruction lays them over the 32 lanes; g = lane / 4, c = lane % 4:
 //   A [16, 16], row-major: a0 (g, 2c..2c+1)  a1 (g+8, 2c..)  a2 (g, 2c+8..)  a3 (g+8, 2c+8..)
 //   B [16, 8]:             b0 (2c..2c+1, g)  b1 (2c+8.., g)
 //   C [16, 8], float:      c0 c1 (g, 2c..2c+1)  c2 c3 (g+8, 2c..)
-// So the C fragments of two neighbouring [16, 8] tiles are, rounded and packed, the A fragment of the next product.
+// So the C fragments of two neighbouring [16, 8] tiles are, rounded and packed, the A fragment of the next
+// product.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -32,17 +33,19 @@ __device__ __forceinline__ float2 unpack(std::uint32_t pair, __nv_bfloat16) {
 }
 
 /// C += A B, [16, 8] += [16, 16] [16, 8].
-__device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
-                                    __half) {
+__device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1, __half) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
-__device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0, std::uint32_t b1,
-                                    __nv_bfloat16) {
+__device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
+                                    std::uint32_t b1, __nv_bfloat16) {
   asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+      "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
@@ -66,9 +69,12 @@ __device__ __forceinline__ void load_matrices_transposed(std::uint32_t (&x)[4], 
 
 /// Copies 16 bytes to shared memory in the background, or zeros if not `valid`.
 __device__ __forceinline__ void copy_async(std::uint32_t shared, const void* global, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global), "r"(valid ? 16 : 0));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
+               "r"(valid ? 16 : 0));
 }
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
+__device__ __forceinline__ void commit_copies() {
+  asm volatile("cp.async.commit_group;");
+}
 /// Waits until all but the newest `Pending` committed groups have arrived.
 template <int Pending>
 __device__ __forceinline__ void wait_copies() {
@@ -85,18 +91,21 @@ __device__ __forceinline__ float exp2_fast(float x) {
 inline constexpr float kLog2e = 1.4426950408889634f;
 inline constexpr float kLn2 = 0.6931471805599453f;
 
-/// `Rows` rows of D elements in shared memory, for mma.sync. 16 bytes between rows keep the 8 rows of a matrix load on
-/// different banks.
+/// `Rows` rows of D elements in shared memory, for mma.sync. 16 bytes between rows keep the 8 rows of a
+/// matrix load on different banks.
 template <int D, int Rows>
 struct PaddedTile {
   static_assert(D % 16 == 0, "rows are read 16 features at a time");
   static constexpr int kBytes = Rows * (2 * D + 16);
   /// Where the 16-byte piece of 8 features from 8 · piece on lies.
-  static __device__ __forceinline__ std::uint32_t offset(int row, int piece) { return row * (2 * D + 16) + piece * 16; }
+  static __device__ __forceinline__ std::uint32_t offset(int row, int piece) {
+    return row * (2 * D + 16) + piece * 16;
+  }
 };
 
-/// The same for wgmma: 64 features of a row in 128 bytes, whose 16-byte pieces trade places from row to row (the
-/// 128-byte swizzle that the instruction's descriptors know); more than 64 features in tiles one after the other.
+/// The same for wgmma: 64 features of a row in 128 bytes, whose 16-byte pieces trade places from row to row
+/// (the 128-byte swizzle that the instruction's descriptors know); more than 64 features in tiles one after
+/// the other.
 template <int D, int Rows>
 struct SwizzledTile {
   static_assert(D % 64 == 0, "a row of the tile is 64 features");
@@ -106,8 +115,8 @@ struct SwizzledTile {
   }
 };
 
-/// Copies rows into shared memory, all threads of the thread block together. `source(row)` gives the row's first
-/// element in device memory, or nullptr for a row of zeros; `any` is some address that may be read.
+/// Copies rows into shared memory, all threads of the thread block together. `source(row)` gives the row's
+/// first element in device memory, or nullptr for a row of zeros; `any` is some address that may be read.
 template <template <int, int> class Tile, int D, int Rows, int Threads, class Element, class Source>
 __device__ __forceinline__ void copy_rows(std::uint32_t shared, Source source, const Element* any) {
   constexpr int kPieces = D / 8;
@@ -115,7 +124,8 @@ __device__ __forceinline__ void copy_rows(std::uint32_t shared, Source source, c
   for (int index = threadIdx.x; index < Rows * kPieces; index += Threads) {
     const int row = index / kPieces, piece = index % kPieces;
     const Element* from = source(row);
-    copy_async(shared + Tile<D, Rows>::offset(row, piece), from == nullptr ? any : from + piece * 8, from != nullptr);
+    copy_async(shared + Tile<D, Rows>::offset(row, piece), from == nullptr ? any : from + piece * 8,
+               from != nullptr);
   }
 }
 
@@ -131,14 +141,16 @@ __device__ __forceinline__ void load_a(std::uint32_t (&a)[D / 16][4], std::uint3
 
 /// The weights of 16 keys as an A fragment.
 template <class Element>
-__device__ __forceinline__ void pack_weights(std::uint32_t (&a)[4], const float (&p0)[4], const float (&p1)[4], Element) {
+__device__ __forceinline__ void pack_weights(std::uint32_t (&a)[4], const float (&p0)[4],
+                                             const float (&p1)[4], Element) {
   a[0] = pack(p0[0], p0[1], Element());
   a[1] = pack(p0[2], p0[3], Element());
   a[2] = pack(p1[0], p1[1], Element());
   a[3] = pack(p1[2], p1[3], Element());
 }
 
-/// A warp's share of softmax attention: 16 M query rows against a stream of keys. Logits are in units of log 2.
+/// A warp's share of softmax attention: 16 M query rows against a stream of keys. Logits are in units of
+/// log 2.
 template <int D, int M>
 struct SoftmaxRows {
   float o[M][D / 8][4];  // unnormalised output
@@ -168,7 +180,8 @@ struct SoftmaxRows {
       for (int h = 0; h < 2; ++h) {
         float largest = s[t][0][2 * h];
 #pragma unroll
-        for (int n = 0; n < Keys / 8; ++n) largest = fmaxf(largest, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
+        for (int n = 0; n < Keys / 8; ++n)
+          largest = fmaxf(largest, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
         largest = fmaxf(largest * scale, m[t][h]);
@@ -216,7 +229,8 @@ struct SoftmaxRows {
   }
 };
 
-/// The products of attention by mma.sync: each warp has 16 M query rows, and reads all keys and values itself.
+/// The products of attention by mma.sync: each warp has 16 M query rows, and reads all keys and values
+/// itself.
 template <int D_, int M_, class Element>
 struct MmaEngine {
   static constexpr int D = D_, M = M_;
@@ -247,7 +261,8 @@ struct MmaEngine {
 #pragma unroll
       for (int n = 0; n < Keys / 8; n += 2) {
         std::uint32_t b[4];
-        load_matrices(b, k_shared + PaddedTile<D, Rows>::offset(row + n * 8 + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2));
+        load_matrices(b, k_shared + PaddedTile<D, Rows>::offset(row + n * 8 + lane / 16 * 8 + lane % 8,
+                                                                kk * 2 + lane / 8 % 2));
 #pragma unroll
         for (int t = 0; t < M; ++t) {
           mma(s[t][n], a[t][kk], b[0], b[1], Element());
@@ -270,7 +285,8 @@ struct MmaEngine {
 #pragma unroll
       for (int n = 0; n < D / 8; n += 2) {
         std::uint32_t b[4];
-        load_matrices_transposed(b, v_shared + PaddedTile<D, Rows>::offset(row + kk * 16 + lane % 16, n + lane / 16));
+        load_matrices_transposed(
+            b, v_shared + PaddedTile<D, Rows>::offset(row + kk * 16 + lane % 16, n + lane / 16));
 #pragma unroll
         for (int t = 0; t < M; ++t) {
           mma(o[t][n], weights[t], b[0], b[1], Element());
@@ -283,8 +299,8 @@ struct MmaEngine {
   static __device__ __forceinline__ void publish_copies() {}
 };
 
-/// Gives each lane of a quad 8 neighbouring features instead of 4 pairs 8 apart: x[n] is this lane's pair of tile n,
-/// and becomes pair n of tile c = lane % 4.
+/// Gives each lane of a quad 8 neighbouring features instead of 4 pairs 8 apart: x[n] is this lane's pair of
+/// tile n, and becomes pair n of tile c = lane % 4.
 __device__ __forceinline__ void transpose_quad(std::uint32_t (&x)[4]) {
   const int c = threadIdx.x % 4;
 #pragma unroll
@@ -303,16 +319,18 @@ __device__ __forceinline__ void transpose_quad(std::uint32_t (&x)[4]) {
   }
 }
 
-/// Writes row `h` (0: row g, 1: row g + 8) of a [16, D] tile of C fragments, times `factor`, as Elements, 16 bytes a
-/// lane; also the values as they were rounded, for those who need to know.
+/// Writes row `h` (0: row g, 1: row g + 8) of a [16, D] tile of C fragments, times `factor`, as Elements, 16
+/// bytes a lane; also the values as they were rounded, for those who need to know.
 template <int D, class Element>
-__device__ __forceinline__ void store_row(Element* to, const float (&c)[D / 8][4], int h, float factor, bool valid) {
+__device__ __forceinline__ void store_row(Element* to, const float (&c)[D / 8][4], int h, float factor,
+                                          bool valid) {
   const int lane_c = threadIdx.x % 4;
 #pragma unroll
   for (int n = 0; n < D / 8; n += 4) {
     std::uint32_t x[4];
 #pragma unroll
-    for (int p = 0; p < 4; ++p) x[p] = pack(c[n + p][2 * h] * factor, c[n + p][2 * h + 1] * factor, Element());
+    for (int p = 0; p < 4; ++p)
+      x[p] = pack(c[n + p][2 * h] * factor, c[n + p][2 * h + 1] * factor, Element());
     transpose_quad(x);
     if (valid) *reinterpret_cast<uint4*>(to + (n + lane_c) * 8) = make_uint4(x[0], x[1], x[2], x[3]);
   }

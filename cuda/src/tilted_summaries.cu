@@ -46,7 +46,9 @@ Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
                         const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream) {
   if (plan.order != ExpansionOrder::centroid) {
     if constexpr (has_tensor_cores<Element>) {
-      const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) { return launch_tilted_summaries_mma<dim()>(plan, tensors, workspace, chunk, stream); });
+      const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) {
+        return launch_tilted_summaries_mma<dim()>(plan, tensors, workspace, chunk, stream);
+      });
       if (launched) return *launched;
     }
     return launch_tilted_summaries_scalar(plan, tensors, workspace, chunk, stream);

@@ -1,12 +1,14 @@
-// Stage 1 on the tensor cores: attention of the query centroids to each key cluster by itself, with the keys and the
-// values as values (docs/math.md, 3.1 to 3.5).
+// Stage 1 on the tensor cores: attention of the query centroids to each key cluster by itself, with the keys
+// and the values as values (docs/math.md, 3.1 to 3.5).
 //
 // Shapes:    query_centroids [HQ, query_clusters, D]; k, v [batch, heads_kv, Nk, D]; L, bias [units, Cq, Ck];
 //            k_tilde, v_tilde [units, Cq, Ck, D]; D = Dv 32, 64, 96, 128
-// Launch:    thread block (tile of 16 M Warps query clusters, run of key clusters, unit): its warps share the tokens of
-//            the run, sorted by cluster, 64 at a time, and each looks at them from centroids of its own. A cluster's
-//            tokens come 16 rows at a time, those of the neighbours in its last 16 masked.
-// Floor:     6 D operations a centroid and token; writes 4 D bytes a pair of clusters, which is what counts when
+// Launch:    thread block (tile of 16 M Warps query clusters, run of key clusters, unit): its warps share the
+// tokens of
+//            the run, sorted by cluster, 64 at a time, and each looks at them from centroids of its own. A
+//            cluster's tokens come 16 rows at a time, those of the neighbours in its last 16 masked.
+// Floor:     6 D operations a centroid and token; writes 4 D bytes a pair of clusters, which is what counts
+// when
 //            clusters are small.
 // Reference: reference_cpu/src/tilted_summaries.cpp    Test: tests/test_cuda_tilted_summaries.cpp
 #pragma once
@@ -20,23 +22,27 @@ namespace muse::cuda {
 inline constexpr int kSummaryRun = 8;
 
 template <int D, int M, int Warps, class Element>
-__global__ void __launch_bounds__(32 * Warps)
-    tilted_summaries_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w, Chunk chunk) {
+__global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
+    tilted_summaries_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
+                            Chunk chunk) {
   constexpr int kRows = 16 * M * Warps, kKeys = 64, kThreads = 32 * Warps;
   constexpr int kTileRows = kKeys + 16;  // a cluster's last 16 rows may reach beyond the tile
   constexpr int kTile = PaddedTile<D, kTileRows>::kBytes;
   using Engine = MmaEngine<D, M, Element>;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t k_shared = shared_address(memory), v_shared = k_shared + kTile;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t k_shared = shared_address(tile_memory),
+                      v_shared = k_shared + 2 * kTile;  // two tiles each
 
   const Level& level = plan.level[chunk.level];
   const int chunk_unit = blockIdx.z;
-  const int head = (chunk.first_unit + chunk_unit) / level.blocks, block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks,
+            block = (chunk.first_unit + chunk_unit) % level.blocks;
   const int kv = plan.key_head(head);
   const int i_begin = blockIdx.x * kRows, j_begin = blockIdx.y * kSummaryRun;
   const int j_end = min(j_begin + kSummaryRun, level.Ck);
   const Element* q_bar = w.query_centroids + first_cluster(plan, level, head, block, Side::home) * D;
-  const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk + block_tokens(plan, level, block, Side::keys).begin;
+  const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
+                                  block_tokens(plan, level, block, Side::keys).begin;
   const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
   const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
   const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
@@ -45,7 +51,9 @@ __global__ void __launch_bounds__(32 * Warps)
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   Engine engine;
   static_assert(kRows <= 2 * kKeys, "the centroids have room where the keys and values will be");
-  copy_rows<PaddedTile, D, kRows, kThreads>(k_shared, [&](int row) { return i_begin + row < level.Cq ? q_bar + (i_begin + row) * D : nullptr; }, q_bar);
+  copy_rows<PaddedTile, D, kRows, kThreads>(
+      k_shared, [&](int row) { return i_begin + row < level.Cq ? q_bar + (i_begin + row) * D : nullptr; },
+      q_bar);
   commit_copies();
   wait_copies<0>();
   __syncthreads();
@@ -59,8 +67,55 @@ __global__ void __launch_bounds__(32 * Warps)
   v_tilde.clear();
   int j = j_begin;
   int cluster_end = key_offsets[j + 1];
-  int tile_begin = key_offsets[j_begin], tile_end = tile_begin;
-  int place = tile_begin;  // next key of cluster j
+  int place = key_offsets[j_begin];  // next key of cluster j
+  // Tiles of kKeys places, two of them in flight; a cluster's last 16 rows may reach into the next tile's
+  // places.
+  const int place_begin = place;
+  int tile = -1;  // the one that is here
+  const auto copy_tile = [&](int t) {
+    const int first = place_begin + t * kKeys;
+    if (first >= place_end) return;
+    const auto token = [&](int n) { return first + n < place_end ? key_order[first + n] : -1; };
+    copy_rows<PaddedTile, D, kTileRows, kThreads>(
+        k_shared + t % 2 * kTile,
+        [&](int n) {
+          const int row = token(n);
+          return row >= 0 ? k + row * plan.k.token : nullptr;
+        },
+        k);
+    copy_rows<PaddedTile, D, kTileRows, kThreads>(
+        v_shared + t % 2 * kTile,
+        [&](int n) {
+          const int row = token(n);
+          return row >= 0 ? v + row * plan.v.token : nullptr;
+        },
+        v);
+  };
+  copy_tile(0);
+  commit_copies();
+
+  // (3.1), (3.3) The next `count` keys of cluster j, up to Keys of them, in rows from `row` on of the tile
+  // that is here.
+  const auto take = [&]<int Keys>(std::integral_constant<int, Keys>, int row, int count) {
+    const std::uint32_t k_here = k_shared + tile % 2 * kTile, v_here = v_shared + tile % 2 * kTile;
+    float s[M][Keys / 8][4], factor[M][2];
+    engine.template dot<Keys, kTileRows>(s, k_here, row);
+    if (count < Keys) {
+#pragma unroll
+      for (int t = 0; t < M; ++t)
+#pragma unroll
+        for (int n = 0; n < Keys / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            if (n * 8 + lane % 4 * 2 + e % 2 >= count) s[t][n][e] = -INFINITY;
+    }
+    if (k_tilde.template weigh<Keys>(s, scale, factor)) {
+      k_tilde.rescale(factor);
+      v_tilde.rescale(factor);
+    }
+    engine.template accumulate<Keys, kTileRows>(k_tilde.o, s, k_here, row);
+    engine.template accumulate<Keys, kTileRows>(v_tilde.o, s, v_here, row);
+  };
   for (;;) {
     // Write each cluster that has no key left.
     while (place == cluster_end) {
@@ -81,7 +136,9 @@ __global__ void __launch_bounds__(32 * Warps)
 #pragma unroll
             for (int n = 0; n < D / 8; ++n) {
               const float2 q2 = unpack(engine.a[t][n / 2][(n % 2) * 2 + h], Element());
-              const float2 k2 = unpack(pack(k_tilde.o[t][n][2 * h] * share, k_tilde.o[t][n][2 * h + 1] * share, Element()), Element());
+              const float2 k2 =
+                  unpack(pack(k_tilde.o[t][n][2 * h] * share, k_tilde.o[t][n][2 * h + 1] * share, Element()),
+                         Element());
               dot = fmaf(q2.x, k2.x, fmaf(q2.y, k2.y, dot));
             }
             dot += __shfl_xor_sync(0xffffffffu, dot, 1);
@@ -92,7 +149,8 @@ __global__ void __launch_bounds__(32 * Warps)
             w.bias[pair] = L - plan.scale * dot;
           }
           // (3.4), (3.5)
-          if (plan.order != ExpansionOrder::monopole) store_row<D>(w.k_tilde + pair * D, k_tilde.o[t], h, share, valid);
+          if (plan.order != ExpansionOrder::monopole)
+            store_row<D>(w.k_tilde + pair * D, k_tilde.o[t], h, share, valid);
           store_row<D>(w.v_tilde + pair * D, v_tilde.o[t], h, share, valid);
         }
       k_tilde.clear();
@@ -100,53 +158,35 @@ __global__ void __launch_bounds__(32 * Warps)
       if (++j == j_end) return;
       cluster_end = key_offsets[j + 1];
     }
-    // Copy more keys when the tile is used up.
-    if (place >= tile_end) {
-      __syncthreads();
-      tile_begin = place;
-      tile_end = min(tile_begin + kKeys, place_end);
-      const auto token = [&](int n) { return tile_begin + n < tile_end ? key_order[tile_begin + n] : -1; };
-      copy_rows<PaddedTile, D, kTileRows, kThreads>(k_shared, [&](int n) { const int row = token(n); return row >= 0 ? k + row * plan.k.token : nullptr; }, k);
-      copy_rows<PaddedTile, D, kTileRows, kThreads>(v_shared, [&](int n) { const int row = token(n); return row >= 0 ? v + row * plan.v.token : nullptr; }, v);
+    // Wait for the next tile when one is used up, and copy the one after it.
+    if (place >= place_begin + (tile + 1) * kKeys) {
+      __syncthreads();  // all warps are done with the tile before
+      ++tile;
+      copy_tile(tile + 1);
       commit_copies();
-      wait_copies<0>();
+      wait_copies<1>();
       __syncthreads();
     }
-    // Take the next up to 16 keys of the cluster.
-    const int count = min(min(cluster_end, tile_end) - place, 16);
-    const int row = place - tile_begin;
-    float s[M][2][4];
-    engine.template dot<16, kTileRows>(s, k_shared, row);
-#pragma unroll
-    for (int t = 0; t < M; ++t)
-#pragma unroll
-      for (int n = 0; n < 2; ++n)
-#pragma unroll
-        for (int e = 0; e < 4; ++e)
-          if (n * 8 + lane % 4 * 2 + e % 2 >= count) s[t][n][e] = -INFINITY;
-    // (3.1), (3.3): the weights, relative to the largest so far; both sums are rescaled alike.
-    float before[M][2];
-#pragma unroll
-    for (int t = 0; t < M; ++t) before[t][0] = k_tilde.m[t][0], before[t][1] = k_tilde.m[t][1];
-    k_tilde.template soften<16>(s, scale);
-#pragma unroll
-    for (int t = 0; t < M; ++t)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const float rescale = exp2_fast(before[t][h] - k_tilde.m[t][h]);
-#pragma unroll
-        for (int n = 0; n < D / 8; ++n) v_tilde.o[t][n][2 * h] *= rescale, v_tilde.o[t][n][2 * h + 1] *= rescale;
-      }
-    engine.template accumulate<16, kTileRows>(k_tilde.o, s, k_shared, row);
-    engine.template accumulate<16, kTileRows>(v_tilde.o, s, v_shared, row);
+    const int row = place - place_begin - tile * kKeys;
+    const int count = min(cluster_end - place, kKeys - row);
+    if (count > 48) {
+      take(std::integral_constant<int, 64>(), row, count);
+    } else if (count > 32) {
+      take(std::integral_constant<int, 48>(), row, count);
+    } else if (count > 16) {
+      take(std::integral_constant<int, 32>(), row, count);
+    } else {
+      take(std::integral_constant<int, 16>(), row, count);
+    }
     place += count;
   }
 }
 
 template <int D, class Element>
-Status launch_tilted_summaries_mma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w, const Chunk& chunk, cudaStream_t stream) {
+Status launch_tilted_summaries_mma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w,
+                                   const Chunk& chunk, cudaStream_t stream) {
   constexpr int kM = 1, kWarps = 4;
-  constexpr int kRows = 16 * kM * kWarps, kBytes = 2 * PaddedTile<D, 64 + 16>::kBytes;
+  constexpr int kRows = 16 * kM * kWarps, kBytes = 4 * PaddedTile<D, 64 + 16>::kBytes;
   const Level& level = plan.level[chunk.level];
   const auto kernel = tilted_summaries_kernel<D, kM, kWarps, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

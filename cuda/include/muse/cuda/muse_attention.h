@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 
 #include "muse/check.h"
 #include "muse/config.h"
@@ -74,6 +75,10 @@ struct Arguments {
   void* workspace = nullptr;  ///< device memory, a multiple of 256 bytes
   std::size_t workspace_bytes = 0;
   cudaStream_t stream = nullptr;
+
+  /// For measurements: called when all launches of a stage are queued, with its name: "clustering", "diagonal
+  /// blocks", then for each chunk "summaries", "retrieval", "far field", and "merge". Not for captured calls.
+  std::function<void(const char* stage)> on_stage = {};
 };
 
 /// Levels of the hierarchy: the second extent of labels. 1 for acausal attention.
