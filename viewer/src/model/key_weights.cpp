@@ -63,7 +63,7 @@ void BlockWeights<Scalar>::visit_cluster(Index i, std::span<const Index> queries
           weight = std::exp(head_.scale * head_.q.row(t).dot(keys_.k.row(row)) - L);
           continue;
         }
-        weight = w_j * (tilted ? summaries.p(0, row) : Scalar(1) / static_cast<Scalar>(count));
+        weight = w_j * (tilted ? summaries.p(row, 0) : Scalar(1) / static_cast<Scalar>(count));
         if (config_.order == Order::dipole_value)
           weight *= 1 + s_delta.dot(keys_.k.row(row) - summaries.k_tilde(0).row(j));
       }

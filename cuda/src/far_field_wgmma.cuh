@@ -1,0 +1,156 @@
+// Stage 2 and retrieval in one pass as far_field_mma.cuh, on Hopper's wgmma: the tile's up to 64 queries are
+// one warpgroup, and a warpgroup of its own gathers summaries and retrieved tokens.
+//
+// Launch:    (tiles of a block, units), 256 threads, 3 thread blocks a multiprocessor; D 64 or 128.
+// Reference: reference_cpu/src/far_field.cpp, retrieval.cpp    Test: tests/test_cuda_far_field.cpp
+#pragma once
+
+#include "attention_pipeline.cuh"
+#include "device.cuh"
+
+namespace muse::cuda {
+
+template <int D, int Stages, int Resident, class Element>
+__global__ void MUSE_HOPPER_BOUNDS(256, Resident)
+    far_field_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
+                           Chunk chunk) {
+#if MUSE_HOPPER
+  using Pipeline = AttentionPipeline<D, 1, Stages, Resident, Element>;
+  constexpr int kKeys = Pipeline::kKeys;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
+  std::int32_t* const first_place =
+      reinterpret_cast<std::int32_t*>(tile_memory + sizeof(typename Pipeline::Shared));  // [r]
+  const Level& level = plan.level[chunk.level];
+  std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
+
+  const int chunk_unit = blockIdx.y;
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks,
+            block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int2 tile = w.query_tiles[std::int64_t{head} * plan.query_tiles + level.query_tile +
+                                  block * level.query_tiles + blockIdx.x];
+  const int i = tile.x;
+  if (i < 0) return;
+  const int kv = plan.key_head(head);
+  const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
+  const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
+
+  // List the retrieved clusters: their first places, and how many tokens there are up to each.
+  const std::int32_t* retrieved = w.retrieved + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
+  if (threadIdx.x < 32) {
+    int sum = 0;
+    for (int n0 = 0; n0 < level.r; n0 += 32) {
+      const int n = n0 + threadIdx.x, j = n < level.r ? retrieved[n] : -1;
+      const int begin = j < 0 ? 0 : key_offsets[j];
+      int count = j < 0 ? 0 : key_offsets[j + 1] - begin;
+#pragma unroll
+      for (int step = 1; step < 32; step *= 2) {
+        const int before = __shfl_up_sync(0xffffffffu, count, step);
+        if (threadIdx.x >= step) count += before;
+      }
+      if (n < level.r) first_place[n] = begin, ends[n] = sum + count;
+      sum += __shfl_sync(0xffffffffu, count, 31);
+    }
+  }
+  pipeline.begin();
+  const int summary_tiles = (level.Ck + kKeys - 1) / kKeys;
+  const int tokens = level.r > 0 ? ends[level.r - 1] : 0;
+  const int tiles = summary_tiles + (tokens + kKeys - 1) / kKeys;
+
+  if (!Pipeline::is_consumer()) {
+    const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
+                                    block_tokens(plan, level, block, Side::keys).begin;
+    const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
+    const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
+    // The centroid order expands nothing: all query clusters share the means.
+    const bool plain = plan.order == ExpansionOrder::centroid;
+    const Element* k_tilde = plain ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D
+                                   : w.k_tilde + pair * D;
+    const Element* v_tilde =
+        plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
+    const KeyTables summaries{k_tilde, v_tilde, D * 2, D * 2};
+    const KeyTables all_tokens{k, v, static_cast<std::uint32_t>(plan.k.token * 2),
+                               static_cast<std::uint32_t>(plan.v.token * 2)};
+    int cluster = 0;  // retrieved cluster of this lane's last place: places only rise
+    pipeline.produce(
+        tiles,
+        [&](int place) {
+          KeyRow key;
+          if (place < summary_tiles * kKeys) {
+            if (place < level.Ck) key = {place, w.bias[pair + place] * kLog2e};
+            return key;
+          }
+          place -= summary_tiles * kKeys;
+          if (place >= tokens) return key;
+          while (ends[cluster] <= place) ++cluster;
+          return KeyRow{key_order[first_place[cluster] + place - (cluster > 0 ? ends[cluster - 1] : 0)], 0};
+        },
+        [&](int t) { return t < summary_tiles ? summaries : all_tokens; });
+    return;
+  }
+
+  pipeline.begin_consuming();
+  const std::int32_t* query_order = w.query_order +
+                                    (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq +
+                                    block_tokens(plan, level, block, Side::queries).begin;
+  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
+  const int queries = min(query_end - tile.y, kQueryTile);
+  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  int tokens_of_rows[2];
+  WgmmaEngine<D, Element> engine;
+  read_queries<D>(engine, [&](int n) {
+    const int token = n < queries ? query_order[tile.y + n] : -1;
+    tokens_of_rows[n / 8 % 2] = token;
+    return token < 0 ? nullptr : q + token * plan.q.token;
+  });
+  const float scale = plan.scale * kLog2e;
+  const bool shifted = plan.order != ExpansionOrder::monopole;  // the monopole's mass does not depend on δ
+  SoftmaxRows<D, 1> attention;
+  attention.clear();
+  pipeline.consume(tiles, engine, attention, scale, warp * 16 < queries,
+                   [&](int t, float(&s)[1][kKeys / 8][4], const float* bias) {
+                     if (t >= summary_tiles && (t + 1 - summary_tiles) * kKeys <= tokens) return false;
+                     // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias, but the last tile has keys
+                     // that do not exist.
+                     const float factor = t >= summary_tiles || shifted ? scale : 0;
+#pragma unroll
+                     for (int n = 0; n < kKeys / 8; ++n) {
+                       const float2 b = *reinterpret_cast<const float2*>(bias + n * 8 + lane % 4 * 2);
+                       s[0][n][0] = fmaf(s[0][n][0], factor, b.x);
+                       s[0][n][1] = fmaf(s[0][n][1], factor, b.y);
+                       s[0][n][2] = fmaf(s[0][n][2], factor, b.x);
+                       s[0][n][3] = fmaf(s[0][n][3], factor, b.y);
+                     }
+                     return true;
+                   });
+
+  attention.finish();
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int token = tokens_of_rows[h];
+    const float l = attention.l[0][h];
+    store_row<D>(far_output_row(plan, x, w, chunk.level, head, max(token, 0)), attention.o[0], h,
+                 l > 0 ? 1 / l : 0.f, token >= 0);
+    if (token >= 0 && lane % 4 == 0)
+      *far_output_lse(plan, x, w, chunk.level, head, token) =
+          l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
+  }
+#endif
+}
+
+/// Nothing, if the present device's code has no such kernel.
+template <int D, int Stages = D == 64 ? 3 : 2, int Resident = D == 64 ? 3 : 2, class Element>
+std::optional<Status> launch_far_field_wgmma(const Plan& plan, const Tensors<Element>& x,
+                                             const Workspace<Element>& w, const Chunk& chunk,
+                                             cudaStream_t stream) {
+  const Level& level = plan.level[chunk.level];
+  const int bytes = sizeof(typename AttentionPipeline<D, 1, Stages, Resident, Element>::Shared) + level.r * 8;
+  const auto kernel = far_field_wgmma_kernel<D, Stages, Resident, Element>;
+  if (!has_hopper_code(kernel)) return std::nullopt;
+  if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
+  kernel<<<dim3(level.query_tiles, chunk.units), 256, bytes, stream>>>(plan, x, w, chunk);
+  return cudaGetLastError();
+}
+
+}  // namespace muse::cuda

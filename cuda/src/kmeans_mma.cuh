@@ -1,0 +1,166 @@
+// The assignment pass of k-means on the tensor cores: the nearest centroid of each token (docs/math.md, 2.2).
+//
+// Shapes:    k or q; centroids [heads, clusters, D]; half_norms [heads, clusters]; labels [heads, levels, N];
+// D 32, 64, 96, 128 Launch:    all levels together; one thread block a run of kAssignRun tokens of a block.
+// Centroids stay in shared memory,
+//            kAssignClusters at a time, while the tokens pass, 16 M Warps at a time, the next ones copied
+//            meanwhile. The accumulator starts at -|c|²/2, so that the product's end is the score.
+// Floor:     2 C D operations a token; 2 D bytes.
+// Reference: reference_cpu/src/kmeans.cpp    Test: tests/test_cuda_kmeans.cpp
+#pragma once
+
+#include "device.cuh"
+#include "tensor_cores.cuh"
+
+namespace muse::cuda {
+
+/// Tokens of a thread block.
+inline constexpr int kAssignRun = 1024;
+/// Centroids in shared memory at a time.
+inline constexpr int kAssignClusters = 256;
+
+template <int D, int M, int Warps, class Element>
+__global__ void __launch_bounds__(32 * Warps)
+    assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w,
+                  Side side, int runs_of_head) {
+  constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
+  using Centroids = PaddedTile<D, kAssignClusters>;
+  using Tokens = PaddedTile<D, kRows>;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t centroids_shared = shared_address(tile_memory),
+                      tokens_shared = centroids_shared + Centroids::kBytes;
+  float* const norms =
+      reinterpret_cast<float*>(tile_memory + Centroids::kBytes + 2 * Tokens::kBytes);  // [kAssignClusters]
+  float* const run_best =
+      norms + kAssignClusters;  // [kAssignRun] of the centroids so far, where there are more than fit
+
+  const bool keys = side == Side::keys;
+  const int head = blockIdx.x / runs_of_head;
+  const TokenTile run = token_tile(plan, side, kAssignRun, blockIdx.x % runs_of_head);
+  if (run.count == 0) return;
+  const Level& level = plan.level[run.level];
+  const int C = block_clusters(plan, level, run.t, side);
+  const Element* x = (keys ? head_rows(tensors.k, plan.k, plan.heads_kv, head)
+                           : head_rows(tensors.q, plan.q, plan.heads_q, head)) +
+                     run.first * (keys ? plan.k.token : plan.q.token);
+  const std::int64_t stride = keys ? plan.k.token : plan.q.token;
+  const std::int64_t clusters_at = first_cluster(plan, level, head, run.t, side);
+  const Element* centroids = (keys ? w.key_centroids : w.query_centroids) + clusters_at * D;
+  const float* half_norms = (keys ? w.key_half_norms : w.query_half_norms) + clusters_at;
+  std::int32_t* labels = (keys ? w.labels_k : w.labels_q) +
+                         (std::int64_t{head} * plan.levels + run.level) * (keys ? plan.Nk : plan.Nq) +
+                         run.first;
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const auto copy_tokens = [&](int first, int buffer) {
+    if (first < run.count)
+      copy_rows<PaddedTile, D, kRows, kThreads>(
+          tokens_shared + buffer * Tokens::kBytes,
+          [&](int row) { return first + row < run.count ? x + (first + row) * stride : nullptr; }, x);
+    commit_copies();
+  };
+  for (int c0 = 0; c0 < C; c0 += kAssignClusters) {
+    // Copy the centroids and the first tokens.
+    const int here = min(kAssignClusters, C - c0);
+    __syncthreads();
+    for (int index = threadIdx.x; index < ceil_div(here, 16) * 16 * (D / 8); index += kThreads) {
+      const int c = index / (D / 8), piece = index % (D / 8);
+      copy_async(centroids_shared + Centroids::offset(c, piece),
+                 centroids + (c0 + min(c, here - 1)) * D + piece * 8, c < here);
+    }
+    for (int c = threadIdx.x; c < ceil_div(here, 16) * 16; c += kThreads)
+      norms[c] = c < here ? half_norms[c0 + c] : -INFINITY;
+    copy_tokens(0, 0);
+    for (int first = 0, buffer = 0; first < run.count; first += kRows, buffer ^= 1) {
+      copy_tokens(first + kRows, buffer ^ 1);
+      wait_copies<1>();
+      __syncthreads();
+      MmaEngine<D, M, Element> engine;
+      engine.template load_queries<kRows>(tokens_shared + buffer * Tokens::kBytes, warp * M * 16);
+      float best[M][2];
+      int cluster[M][2];
+#pragma unroll
+      for (int t = 0; t < M; ++t)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) best[t][h] = -INFINITY, cluster[t][h] = 0;
+#pragma unroll 2
+      for (int n = 0; n * 8 < here; n += 2) {
+        float score[M][2][4];
+#pragma unroll
+        for (int u = 0; u < 2; ++u) {
+          const float2 norm = *reinterpret_cast<const float2*>(norms + (n + u) * 8 + lane % 4 * 2);
+#pragma unroll
+          for (int t = 0; t < M; ++t)
+            score[t][u][0] = score[t][u][2] = norm.x, score[t][u][1] = score[t][u][3] = norm.y;
+        }
+#pragma unroll
+        for (int kk = 0; kk < D / 16; ++kk) {
+          std::uint32_t b[4];
+          load_matrices(b, centroids_shared +
+                               Centroids::offset(n * 8 + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2));
+#pragma unroll
+          for (int t = 0; t < M; ++t) {
+            mma(score[t][0], engine.a[t][kk], b[0], b[1], Element());
+            mma(score[t][1], engine.a[t][kk], b[2], b[3], Element());
+          }
+        }
+        // Only a strictly better cluster replaces the best: ties go to the lowest index.
+#pragma unroll
+        for (int u = 0; u < 2; ++u)
+#pragma unroll
+          for (int t = 0; t < M; ++t)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) {
+              const bool better = score[t][u][e] > best[t][e / 2];
+              best[t][e / 2] = better ? score[t][u][e] : best[t][e / 2];
+              cluster[t][e / 2] = better ? (n + u) * 8 + e % 2 : cluster[t][e / 2];
+            }
+      }
+      // The four lanes of a row looked at columns of their own.
+#pragma unroll
+      for (int t = 0; t < M; ++t)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          cluster[t][h] += lane % 4 * 2;
+#pragma unroll
+          for (int step = 1; step <= 2; step *= 2) {
+            const float other = __shfl_xor_sync(kAllLanes, best[t][h], step);
+            const int other_cluster = __shfl_xor_sync(kAllLanes, cluster[t][h], step);
+            const bool better = other > best[t][h] || (other == best[t][h] && other_cluster < cluster[t][h]);
+            best[t][h] = better ? other : best[t][h];
+            cluster[t][h] = better ? other_cluster : cluster[t][h];
+          }
+          const int token = first + (warp * M + t) * 16 + lane / 4 + h * 8;
+          if (lane % 4 != 0 || token >= run.count) continue;
+          if (c0 == 0 || best[t][h] > run_best[token]) {
+            if (C > kAssignClusters) run_best[token] = best[t][h];
+            labels[token] = c0 + cluster[t][h];
+          }
+        }
+      __syncthreads();  // all warps have read the tokens
+    }
+  }
+}
+
+template <int D, class Element>
+Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
+                         Side side, cudaStream_t stream) {
+  constexpr int kM = D <= 64 ? 2 : 1, kWarps = 8 / kM;
+  constexpr int kRows = 16 * kM * kWarps;
+  int most = 0;
+  for (int m = 0; m < plan.levels; ++m)
+    most = std::max(most, side == Side::keys ? plan.level[m].Ck : plan.level[m].Cq);
+  constexpr int kBytes =
+      PaddedTile<D, kAssignClusters>::kBytes + 2 * PaddedTile<D, kRows>::kBytes + 4 * kAssignClusters;
+  const int bytes = kBytes + (most > kAssignClusters ? 4 * kAssignRun : 0);
+  const auto kernel = assign_kernel<D, kM, kWarps, Element>;
+  if (const Status status = allow_shared_memory(kernel, kBytes + 4 * kAssignRun); status != cudaSuccess)
+    return status;
+  const std::int64_t runs = tiles_of_head(plan, side, kAssignRun);
+  const std::int64_t grid = runs * (side == Side::keys ? plan.HK() : plan.HQ());
+  kernel<<<static_cast<unsigned>(grid), 32 * kWarps, bytes, stream>>>(plan, tensors, w, side,
+                                                                      static_cast<int>(runs));
+  return cudaGetLastError();
+}
+
+}  // namespace muse::cuda

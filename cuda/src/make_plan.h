@@ -1,0 +1,124 @@
+// From what a caller says to what the kernels are told: the plan, and where everything lies in the workspace.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "muse/cuda/muse_attention.h"
+#include "stages.h"
+
+namespace muse::cuda {
+
+/// The plan of a call, without strides. Throws as muse_attention does.
+[[nodiscard]] Plan make_plan(const Shape& shape, const Config& config);
+
+/// Bytes that the summaries of a chunk may take: a few heads' worth, so that they stay near the level-2
+/// cache.
+inline constexpr std::size_t kSummaryBytes = std::size_t{256} << 20;
+
+/// Units of `level` whose summaries fit into `summary_bytes`; one at least.
+[[nodiscard]] std::int32_t units_of_chunk(const Plan& plan, const Level& level, std::size_t element_bytes,
+                                          std::size_t summary_bytes);
+
+/// A workspace laid out in memory from `base` on, which may be null: then only `bytes` means something.
+template <class Element>
+struct Layout {
+  Workspace<Element> workspace;
+  float* lse = nullptr;   ///< [HQ, Nq], for callers who want none
+  std::size_t bytes = 0;  ///< from `base` to the end
+};
+
+/// Lays all arrays of a call one behind the other, each at a multiple of 256 bytes.
+template <class Element>
+[[nodiscard]] Layout<Element> lay_out(const Plan& plan, std::byte* base, std::size_t summary_bytes) {
+  Layout<Element> layout;
+  Workspace<Element>& w = layout.workspace;
+  std::size_t end = 0;
+  const auto place = [&]<class T>(T*& pointer, std::int64_t count) {
+    constexpr std::size_t kAlign = 256;
+    end = (end + kAlign - 1) / kAlign * kAlign;
+    pointer = base == nullptr ? nullptr : reinterpret_cast<T*>(base + end);
+    end += static_cast<std::size_t>(count) * sizeof(T);
+  };
+  const std::int64_t HQ = plan.HQ(), HK = plan.HK(), D = plan.D, Dv = plan.Dv;
+  const std::int64_t key_tokens = HK * plan.levels * plan.Nk, query_tokens = HQ * plan.levels * plan.Nq;
+  const std::int64_t key_clusters = HK * plan.key_clusters, query_clusters = HQ * plan.query_clusters;
+  place(layout.lse, HQ * plan.Nq);
+  place(w.labels_k, key_tokens);
+  place(w.labels_q, query_tokens);
+  place(w.key_order, key_tokens);
+  place(w.query_order, query_tokens);
+  place(w.key_offsets, key_clusters + HK * plan.blocks);
+  place(w.query_offsets, query_clusters + HQ * plan.blocks);
+  if (plan.home == QueryHome::past) {
+    place(w.home_offsets, query_clusters + HQ * plan.blocks);
+  } else {
+    w.home_offsets = w.query_offsets;
+  }
+  place(w.key_centroids, key_clusters * D);
+  place(w.query_centroids, query_clusters * D);
+  place(w.key_half_norms, key_clusters);
+  place(w.query_half_norms, query_clusters);
+  place(w.query_tiles, HQ * plan.query_tiles);
+  if (plan.order == ExpansionOrder::centroid) place(w.value_means, key_clusters * Dv);
+  if (plan.key_metric != 0) {
+    place(w.key_covariance, HK * plan.blocks * D * D);
+    place(w.metric_centroids, query_clusters * D);
+  }
+  if (plan.window > 0) {
+    // Keys and queries are clustered one after the other, in the same tables.
+    const Plan windows[] = {window_plan(plan, Side::keys), window_plan(plan, Side::home)};
+    const Plan merging[] = {merge_plan(plan, Side::keys), merge_plan(plan, Side::home)};
+    const auto of_both = [&](auto count) {
+      return std::max<std::int64_t>(HK * count(windows[0], merging[0]), HQ * count(windows[1], merging[1]));
+    };
+    const std::int64_t tokens = of_both([](const Plan&p, const Plan&) { return std::int64_t{p.Nk}; }),
+                       clusters =
+                           of_both([](const Plan&p, const Plan&) { return std::int64_t{p.key_clusters}; }),
+                       blocks = of_both([](const Plan&p, const Plan&) { return std::int64_t{p.blocks}; }),
+                       merged_tokens =
+                           of_both([](const Plan&, const Plan&p) { return std::int64_t{p.levels} * p.Nk; }),
+                       merged_clusters = of_both([](const Plan&, const Plan&p) {
+                         return std::int64_t{std::max(p.key_clusters, p.query_clusters)};
+                       }),
+                       merged_blocks =
+                           of_both([](const Plan&, const Plan&p) { return std::int64_t{p.blocks}; });
+    place(w.windows.labels, tokens);
+    place(w.windows.order, tokens);
+    place(w.windows.offsets, clusters + blocks);
+    place(w.windows.centroids, clusters * D);
+    place(w.windows.half_norms, clusters);
+    place(w.windows.merged_labels, merged_tokens);
+    place(w.windows.merged_order, merged_tokens);
+    place(w.windows.merged_offsets, merged_clusters + merged_blocks);
+    place(w.windows.merged_centroids, merged_clusters * D);
+    place(w.windows.merged_half_norms, merged_clusters);
+  }
+  if (plan.block > 0) {
+    place(w.part_o, query_tokens * Dv);
+    place(w.part_lse, query_tokens);
+  }
+
+  // The largest chunk of any level, array by array.
+  std::int64_t pairs = 0, retrieved = 0, most_clusters = 0;
+  for (int m = 0; m < plan.levels; ++m) {
+    const Level& level = plan.level[m];
+    const std::int64_t units = units_of_chunk(plan, level, sizeof(Element), summary_bytes);
+    pairs = std::max(pairs, units * level.Cq * level.Ck);
+    retrieved = std::max(retrieved, units * level.Cq * level.r);
+    most_clusters = std::max<std::int64_t>({most_clusters, level.Cq, level.Ck});
+  }
+  most_clusters = std::max<std::int64_t>({most_clusters, plan.windows_k.clusters, plan.windows_q.clusters});
+  if (plan.seed != 0) place(w.draws, most_clusters);
+  place(w.L, pairs);
+  place(w.bias, pairs);
+  place(w.retrieved, retrieved);
+  if (plan.order != ExpansionOrder::centroid) {
+    place(w.k_tilde, pairs * D);
+    place(w.v_tilde, pairs * Dv);
+  }
+  layout.bytes = std::max<std::size_t>(end, 1);
+  return layout;
+}
+
+}  // namespace muse::cuda

@@ -1,0 +1,104 @@
+// Retrieval: the key clusters that matter most to a query cluster (docs/math.md, section 5). Their tokens are
+// attended in far_field.cu, in one softmax with the summaries.
+#include "device.cuh"
+
+namespace muse::cuda {
+namespace {
+
+constexpr int kRetrievalWarps = 4;
+
+// (L, j) comes before (other_L, other_j): larger first, ties to the lower index.
+__device__ inline bool precedes(float L, int j, float other_L, int other_j) {
+  return L > other_L || (L == other_L && j < other_j);
+}
+
+/// (5.1) S_i: the r non-empty key clusters of largest L_ij, or all of them; ties to the lowest index.
+///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond; bias = -infinity there
+/// Launch: a warp a query cluster, 4 a block. r rounds, each of which finds the next cluster in falling
+/// order: the largest of those that come after the last one found. r Ck / 32 comparisons a lane on a row that
+/// stays in shared memory; a bit a cluster found, read out in rising order at the end. Reference:
+/// largest_clusters (retrieval.cpp). Test: test_cuda_retrieval.cpp.
+template <class Element>
+__global__ void __launch_bounds__(kRetrievalWarps* kWarp)
+    retrieval_kernel(const __grid_constant__ Plan plan, const Workspace<Element> workspace,
+                     const Chunk chunk) {
+  extern __shared__ float memory[];
+  const Level& level = plan.level[chunk.level];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const std::int64_t row = std::int64_t{blockIdx.x} * kRetrievalWarps + warp;  // unit Cq + i
+  if (row >= std::int64_t{chunk.units} * level.Cq) return;
+  const int words = ceil_div(level.Ck, kWarp);
+  float* const L = memory + warp * (level.Ck + words);
+  auto* const found = reinterpret_cast<unsigned*>(L + level.Ck);  // a bit a cluster
+
+  for (int j = lane; j < level.Ck; j += kWarp) L[j] = workspace.L[row * level.Ck + j];
+  for (int word = lane; word < words; word += kWarp) found[word] = 0;
+  __syncwarp();
+
+  float last_L = __builtin_huge_valf();
+  int last_j = -1;
+  for (int round = 0; round < level.r; ++round) {
+    // The first, in falling order, of this lane's clusters that come after the last one found.
+    float best_L = kMinusInfinity;
+    int best_j = level.Ck;
+    for (int j = lane; j < level.Ck; j += kWarp)
+      if (L[j] > kMinusInfinity && precedes(last_L, last_j, L[j], j) && precedes(L[j], j, best_L, best_j)) {
+        best_L = L[j];
+        best_j = j;
+      }
+#pragma unroll
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const float other_L = __shfl_xor_sync(kAllLanes, best_L, step);
+      const int other_j = __shfl_xor_sync(kAllLanes, best_j, step);
+      if (precedes(other_L, other_j, best_L, best_j)) {
+        best_L = other_L;
+        best_j = other_j;
+      }
+    }
+    if (best_j == level.Ck) break;  // no non-empty cluster is left
+    if (lane == 0) found[best_j / kWarp] |= 1u << (best_j % kWarp);
+    last_L = best_L;
+    last_j = best_j;
+  }
+  __syncwarp();
+
+  // Write them in rising order, and take them out of the far field.
+  std::int32_t* const retrieved = workspace.retrieved + row * level.r;
+  int written = 0;
+  for (int word = 0; word < words; ++word) {
+    const unsigned bits = found[word];
+    if ((bits >> lane & 1u) != 0) {
+      const int j = word * kWarp + lane;
+      retrieved[written + __popc(bits & ((1u << lane) - 1))] = j;
+      workspace.bias[row * level.Ck + j] = kMinusInfinity;
+    }
+    written += __popc(bits);
+  }
+  for (int x = written + lane; x < level.r; x += kWarp) retrieved[x] = -1;
+}
+
+}  // namespace
+
+template <class Element>
+Status launch_retrieval(const Plan& plan, const Workspace<Element>& workspace, const Chunk& chunk,
+                        cudaStream_t stream) {
+  const Level& level = plan.level[chunk.level];
+  if (level.r == 0) return cudaSuccess;
+  const std::size_t bytes =
+      sizeof(float) * static_cast<std::size_t>(kRetrievalWarps * (level.Ck + ceil_div(level.Ck, kWarp)));
+  if (const Status status = allow_shared_memory(retrieval_kernel<Element>, bytes); status != cudaSuccess)
+    return status;
+  const int grid = ceil_div(chunk.units * level.Cq, kRetrievalWarps);
+  retrieval_kernel<Element><<<grid, kRetrievalWarps * kWarp, bytes, stream>>>(plan, workspace, chunk);
+  return cudaGetLastError();
+}
+
+#define MUSE_INSTANTIATE(Element)                                                                 \
+  template Status launch_retrieval<Element>(const Plan&, const Workspace<Element>&, const Chunk&, \
+                                            cudaStream_t);
+MUSE_INSTANTIATE(float)
+MUSE_INSTANTIATE(__half)
+MUSE_INSTANTIATE(__nv_bfloat16)
+#undef MUSE_INSTANTIATE
+
+}  // namespace muse::cuda

@@ -1,0 +1,176 @@
+// The stages of a call and the memory between them. Each concept has a .cu file of the reference's basename,
+// which launches its kernels on these structures; nothing here allocates or waits.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "plan.h"
+
+namespace muse::cuda {
+
+/// Inputs and outputs of a call; all device memory. `Element` is float, __half or __nv_bfloat16.
+template <class Element>
+struct Tensors {
+  const Element* q = nullptr;  ///< [batch, heads_q, Nq, D], strides in the plan
+  const Element* k = nullptr;  ///< [batch, heads_kv, Nk, D]
+  const Element* v = nullptr;  ///< [batch, heads_kv, Nk, Dv]
+  Element* o = nullptr;        ///< [batch, heads_q, Nq, Dv]
+  float* lse = nullptr;        ///< [batch, heads_q, Nq], dense
+};
+
+/// (2.4) Clusters of windows and their merging, first of the keys, then of the queries; H is HK or HQ, as in
+/// the plans that window_plan and merge_plan make.
+template <class Element>
+struct WindowTables {
+  std::int32_t* labels = nullptr;          ///< [H, 1, N] cluster of each token in its window
+  std::int32_t* order = nullptr;           ///< [H, 1, N]
+  std::int32_t* offsets = nullptr;         ///< [H, clusters + windows] of each window
+  Element* centroids = nullptr;            ///< [H, windows · clusters, D]
+  float* half_norms = nullptr;             ///< [H, windows · clusters]
+  std::int32_t* merged_labels = nullptr;   ///< [H, merged levels, windows · clusters]
+  std::int32_t* merged_order = nullptr;    ///< likewise
+  std::int32_t* merged_offsets = nullptr;  ///< [H, clusters + blocks] of the merged levels
+  Element* merged_centroids = nullptr;     ///< [H, clusters of the merged levels, D]
+  float* merged_half_norms = nullptr;      ///< [H, clusters of the merged levels]
+};
+
+/// Everything between the stages. HQ = batch · heads_q, HK = batch · heads_kv. A unit is one far block of one
+/// head. Tokens are numbered in their head, from 0.
+///
+/// Tables by cluster: head h, level m, block t, cluster c lies at
+///     h · clusters + level.key_cluster + t · Ck + c           (clusters = plan.key_clusters; queries
+///     likewise)
+/// and the offsets of a block, which has one more entry than clusters, at
+///     h · (clusters + blocks) + level.key_cluster + level.block + t · (Ck + 1) + c.
+template <class Element>
+struct Workspace {
+  std::int32_t* labels_k = nullptr;  ///< [HK, levels, Nk] cluster of each key of a block; -1: not a key there
+  std::int32_t* labels_q = nullptr;  ///< [HQ, levels, Nq] of home queries and of the block's queries
+  /// Tokens of each block by rising cluster, within a cluster by rising position: the range [begin, end) of
+  /// level m holds the tokens of that range.
+  std::int32_t* key_order = nullptr;  ///< [HK, levels, Nk]
+  std::int32_t* query_order =
+      nullptr;  ///< [HQ, levels, Nq] of home queries (past) and of the block's queries
+  std::int32_t* key_offsets =
+      nullptr;  ///< [HK, key_clusters + blocks] places in key_order, from the block's first
+  std::int32_t* home_offsets = nullptr;   ///< [HQ, query_clusters + blocks] likewise of the home
+  std::int32_t* query_offsets = nullptr;  ///< [HQ, query_clusters + blocks] likewise of the block's queries
+  Element* key_centroids = nullptr;  ///< [HK, key_clusters, D] during k-means; then k̄ of the `centroid` order
+  Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
+  /// q̄ in the type of q: the expansion point may be any, as long as both stages mean the same one.
+  Element* query_centroids = nullptr;  ///< [HQ, query_clusters, D]
+  /// -|c|²/2 of each centroid, which together with x·c ranks the clusters; -infinity: no candidate.
+  float* key_half_norms = nullptr;    ///< [HK, key_clusters]
+  float* query_half_norms = nullptr;  ///< [HQ, query_clusters]
+  /// What stage 2 works on: entry e of a block is {cluster, first place in the block's query_order}, up to
+  /// kQueryTile queries of that cluster; entries beyond the block's last tile have cluster -1. At
+  /// head · plan.query_tiles + level.query_tile + block · level.query_tiles + e.
+  int2* query_tiles = nullptr;
+  /// Of the units of one chunk (stages 1 and 2 go chunk by chunk, so that summaries stay small):
+  float* L = nullptr;  ///< [units, Cq, Ck] log-mass L_ij; -infinity for an empty key cluster
+  /// [units, Cq, Ck] what a query adds to s q·k̃_ij to get ℓ_j: b_ij = L_ij - s q̄_i·k̃_ij with k̃ as it is
+  /// stored; `centroid`: log n_j; `monopole`, which has no product: L_ij. -infinity for an empty cluster and
+  /// a retrieved one.
+  float* bias = nullptr;
+  Element* k_tilde =
+      nullptr;  ///< [units, Cq, Ck, D], zero for an empty key cluster; not of `centroid`, `monopole`
+  Element* v_tilde = nullptr;         ///< [units, Cq, Ck, Dv], likewise; not of `centroid`
+  std::int32_t* retrieved = nullptr;  ///< [units, Cq, r] key clusters, rising; -1 beyond the non-empty ones
+  /// Attention of each level's queries to their block, to be merged. Acausal attention has one block and
+  /// nothing to merge: stage 2 writes o and lse of the call (far_output).
+  Element* part_o = nullptr;        ///< [HQ, levels, Nq, Dv]
+  float* part_lse = nullptr;        ///< [HQ, levels, Nq]
+  std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;    ///< of plans with windows
+  float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
+  /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
+  float* metric_centroids = nullptr;
+};
+
+/// Units of one level that stages 1 and 2 work on together: [first_unit, first_unit + units), unit = head ·
+/// blocks + block.
+struct Chunk {
+  std::int32_t level = 0;
+  std::int32_t first_unit = 0;
+  std::int32_t units = 0;
+};
+
+/// What the launches below return: cudaSuccess, or why a kernel could not be started.
+using Status = cudaError_t;
+
+/// clusters.cu: (2.1) sorts the tokens of every block by their labels; fills key_order and key_offsets, or
+/// query_order and home_offsets or query_offsets. A token whose label is out of range is left out. Of the
+/// first `levels` levels.
+template <class Element>
+Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                   Side side, std::int32_t levels, cudaStream_t stream);
+
+/// clusters.cu: spatial labels, label = floor(n C / N) in each block.
+template <class Element>
+Status launch_spatial_labels(const Plan& plan, const Workspace<Element>& workspace, Side side,
+                             cudaStream_t stream);
+
+/// kmeans.cu: means of the members of every cluster of the first `levels` levels, of k or q into
+/// key_centroids or query_centroids. An empty cluster keeps what is there, or is set to zero.
+enum class EmptyCluster { keep, zero };
+template <class Element>
+Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                    Side side, EmptyCluster empty, std::int32_t levels, cudaStream_t stream);
+/// The same of v, into value_means.
+template <class Element>
+Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
+                          const Workspace<Element>& workspace, cudaStream_t stream);
+
+/// kmeans.cu: first centroids, of the levels that cluster afresh: tokens at even distances.
+template <class Element>
+Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                    Side side, cudaStream_t stream);
+
+/// kmeans.cu: (2.1) the nearest centroid of every token of `side`, of the levels that cluster afresh; for
+/// Side::queries of all levels, and only home clusters with members are candidates.
+template <class Element>
+Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                     Side side, cudaStream_t stream);
+
+/// kmeans.cu: (2.2) labels, order, offsets and centroids of the keys, or of the queries of homes and blocks.
+/// `labels_given`: the labels are there already.
+template <class Element>
+Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                    bool labels_given, cudaStream_t stream);
+template <class Element>
+Status cluster_queries(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                       bool labels_given, cudaStream_t stream);
+
+/// exact_attention.cu: (1.1) the diagonal blocks, into o and lse of the call.
+template <class Element>
+Status launch_exact_attention(const Plan& plan, const Tensors<Element>& tensors, cudaStream_t stream);
+
+/// tilted_summaries.cu: (3.1)-(3.6) stage 1 of a chunk: L, bias, k_tilde, v_tilde.
+template <class Element>
+Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
+                        const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream);
+
+/// retrieval.cu: (5.1) the r clusters of largest L_ij of each query cluster of a chunk; marks them in `bias`.
+template <class Element>
+Status launch_retrieval(const Plan& plan, const Workspace<Element>& workspace, const Chunk& chunk,
+                        cudaStream_t stream);
+
+/// far_field.cu: what stage 2 works on, tile by tile of queries; once the queries are sorted.
+template <class Element>
+Status launch_query_tiles(const Plan& plan, const Workspace<Element>& workspace, cudaStream_t stream);
+
+/// far_field.cu: (4.1)-(4.5) and (5.2) stage 2 of a chunk: its queries against summaries and retrieved
+/// tokens.
+template <class Element>
+Status launch_far_field(const Plan& plan, const Tensors<Element>& tensors,
+                        const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream);
+
+/// softmax_merge.cu: (1.3) merges the parts of all levels into o and lse, which hold the diagonal blocks.
+template <class Element>
+Status launch_merge(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                    cudaStream_t stream);
+
+}  // namespace muse::cuda

@@ -1,0 +1,127 @@
+// The products of attention by Hopper's wgmma (sm_90a): a warpgroup of 4 warps has 64 query rows, and the
+// tensor cores read keys and values straight from shared memory, once for all four warps.
+#pragma once
+
+#include "tensor_cores.cuh"
+
+namespace muse::cuda {
+
+/// A matrix in shared memory for wgmma, in the 128-byte swizzle: `address` 16-byte pieces, the stride between
+/// groups of 8 rows is 1024 bytes. `columns_stride` (bytes) leads to the next 64 columns where they lie along
+/// a row.
+__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address,
+                                                           std::uint32_t columns_stride) {
+  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
+  constexpr std::uint64_t kRowsStride = std::uint64_t{1024 >> 4} << 32;
+  return kSwizzle128 | kRowsStride | std::uint64_t{(columns_stride & 0x3ffff) >> 4} << 16 |
+         (address & 0x3ffff) >> 4;
+}
+
+// A compiler that sees only the instruction's operands must not move other uses of the accumulators across
+// it.
+template <int N>
+__device__ __forceinline__ void fence_registers(float (&x)[N][4]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) asm volatile("" : "+f"(x[n][e])::"memory");
+}
+__device__ __forceinline__ void wgmma_begin() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+__device__ __forceinline__ void wgmma_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+template <int Pending>
+__device__ __forceinline__ void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
+}
+
+#define MUSE_C8(x, n)                                                                               \
+  "+f"(x[n][0]), "+f"(x[n][1]), "+f"(x[n][2]), "+f"(x[n][3]), "+f"(x[n + 1][0]), "+f"(x[n + 1][1]), \
+      "+f"(x[n + 1][2]), "+f"(x[n + 1][3])
+#define MUSE_C32(x, n) MUSE_C8(x, n), MUSE_C8(x, n + 2), MUSE_C8(x, n + 4), MUSE_C8(x, n + 6)
+#define MUSE_REGISTERS_64                                                                                    \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
+  "28,"                                                                                                      \
+  "%29,%30,%31}"
+#define MUSE_REGISTERS_128                                                                                   \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
+  "28,"                                                                                                      \
+  "%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54," \
+  "%55,"                                                                                                     \
+  "%56,%57,%58,%59,%60,%61,%62,%63}"
+#define MUSE_WGMMA(Columns, Type, TypeName)                                                        \
+  template <int Transposed>                                                                        \
+  __device__ __forceinline__ void wgmma(float(&c)[Columns / 8][4], const std::uint32_t(&a)[4],     \
+                                        std::uint64_t b, int add, TypeName) {                      \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" MUSE_OPERAND_ADD_##Columns               \
+                 ", 0;\n"                                                                          \
+                 "wgmma.mma_async.sync.aligned.m64n" #Columns "k16.f32." Type "." Type             \
+                 " " MUSE_REGISTERS_##Columns ", {" MUSE_OPERANDS_A_##Columns                      \
+                 "}, %" MUSE_OPERAND_B_##Columns ", add, 1, 1, %" MUSE_OPERAND_T_##Columns ";\n}"  \
+                 : MUSE_OUTPUTS_##Columns                                                          \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(Transposed)); \
+  }
+#define MUSE_OPERANDS_A_64 "%32,%33,%34,%35"
+#define MUSE_OPERAND_B_64 "36"
+#define MUSE_OPERAND_ADD_64 "37"
+#define MUSE_OPERAND_T_64 "38"
+#define MUSE_OUTPUTS_64 MUSE_C32(c, 0)
+#define MUSE_OPERANDS_A_128 "%64,%65,%66,%67"
+#define MUSE_OPERAND_B_128 "68"
+#define MUSE_OPERAND_ADD_128 "69"
+#define MUSE_OPERAND_T_128 "70"
+#define MUSE_OUTPUTS_128 MUSE_C32(c, 0), MUSE_C32(c, 8)
+MUSE_WGMMA(64, "bf16", __nv_bfloat16)
+MUSE_WGMMA(64, "f16", __half)
+MUSE_WGMMA(128, "bf16", __nv_bfloat16)
+MUSE_WGMMA(128, "f16", __half)
+
+/// See MmaEngine; M is 1, and all four warps of the warpgroup call each function together.
+template <int D_, class Element>
+struct WgmmaEngine {
+  static constexpr int D = D_, M = 1;
+  static constexpr bool kTogether = true;
+  template <int Features, int Rows>
+  using Tile = SwizzledTile<Features, Rows>;
+
+  std::uint32_t a[1][D / 16][4];  // the queries
+
+  template <int Rows>
+  __device__ __forceinline__ void load_queries(std::uint32_t shared, int row) {
+    load_a<SwizzledTile, D, Rows>(a[0], shared, row);
+  }
+
+  /// Begins s = Q Kᵀ for a tile of `Keys` keys; wgmma_wait and fence_registers end it.
+  template <int Keys>
+  __device__ __forceinline__ void begin_dot(float (&s)[1][Keys / 8][4], std::uint32_t k_shared) const {
+    fence_registers(s[0]);
+    wgmma_begin();
+#pragma unroll
+    for (int kk = 0; kk < D / 16; ++kk)
+      wgmma<0>(s[0], a[0][kk], matrix_descriptor(k_shared + kk / 4 * (Keys * 128) + kk % 4 * 32, 16), kk > 0,
+               Element());
+    wgmma_commit();
+  }
+
+  /// Begins o += P V for a tile of `Keys` values.
+  template <int Keys>
+  static __device__ __forceinline__ void begin_accumulate(float (&o)[1][D / 8][4],
+                                                          const std::uint32_t (&weights)[Keys / 16][4],
+                                                          std::uint32_t v_shared) {
+    fence_registers(o[0]);
+    wgmma_begin();
+#pragma unroll
+    for (int kk = 0; kk < Keys / 16; ++kk)
+      wgmma<1>(o[0], weights[kk], matrix_descriptor(v_shared + kk * 2048, Keys * 128), 1, Element());
+    wgmma_commit();
+  }
+
+  /// The tensor cores read shared memory through a proxy of their own.
+  static __device__ __forceinline__ void publish_copies() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+};
+
+}  // namespace muse::cuda

@@ -1,0 +1,308 @@
+// k-means on the GPU: seeds, assignment, means, and the sum of squared distances that it reaches.
+#include "cuda_helpers.h"
+
+using namespace muse;
+using namespace muse::test;
+using muse::cuda::Side;
+
+namespace {
+
+/// Sum over tokens of the squared distance to the mean of their cluster, x [N, D] given in the metric.
+double inertia(const Matrix<double>& x, std::span<const std::int32_t> labels, Index C) {
+  const Clusters<double> clusters = make_clusters<double>(x, Labels(labels.begin(), labels.end()), C);
+  double sum = 0;
+  for (Index n = 0; n < x.rows(); ++n)
+    sum += (x.row(n) - clusters.centroids.row(labels[static_cast<std::size_t>(n)])).squaredNorm();
+  return sum;
+}
+
+template <class Element>
+void check_seeds(const char* seed) {
+  const Config config = config_of({{"clusters", "7"}, {"block", "50"}, {"seed", seed}});
+  const Inputs inputs = random_inputs<Element>({.Nq = 333, .Nk = 333, .D = 16, .Dv = 8}, 3);
+  Stages<Element> stages(inputs, config);
+  const auto& plan = stages.plan;
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_seeds(plan, stages.tensors, stages.workspace, Side::keys, nullptr));
+  const Matrix<double> centroids = stages.get_rows(stages.workspace.key_centroids, plan.key_clusters, 16);
+  Index wrong = 0;
+  for (Index m = 0; m < plan.levels; ++m) {
+    const muse::cuda::Level& level = plan.level[m];
+    const std::vector<Index> tokens = seed_tokens(level.S, level.Ck, config.seed);
+    for (std::int32_t t = 0; t < level.blocks; ++t)
+      for (Index c = 0; c < level.Ck; ++c)
+        wrong += centroids.row(first_cluster(plan, level, 0, t, Side::keys) + c) ==
+                         inputs.k[0].row(2 * t * level.S + tokens[static_cast<std::size_t>(c)])
+                     ? 0
+                     : 1;
+  }
+  print_line(wrong == 0, "seeds: " + type_name<Element>() + " seed " + seed,
+             std::to_string(wrong) + " wrong");
+  CHECK(wrong == 0);
+  stages.check_sentinels();
+}
+
+/// Every token must be as near to its centroid as to any other, up to the rounding of float32 sums; and equal
+/// centroids must tie to the lowest index.
+template <class Element>
+void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t seed) {
+  const Inputs inputs = random_inputs<Element>(sizes, seed);
+  Stages<Element> stages(inputs, config);
+  const auto& plan = stages.plan;
+  auto& w = stages.workspace;
+  // Centroids: tokens, the second a copy of the first, so that both tie.
+  const Index D = sizes.D;
+  const Matrix<double> noise = rounded<Element>(random_matrix<double>(plan.key_clusters, D, seed + 77));
+  Matrix<double> centroids = noise;
+  for (Index m = 0; m < plan.levels; ++m)
+    for (std::int32_t t = 0; t < plan.level[m].blocks; ++t) {
+      const Index first = first_cluster(plan, plan.level[m], 0, t, Side::keys);
+      if (plan.level[m].Ck > 4) centroids.row(first + plan.level[m].Ck - 1) = centroids.row(first + 2);
+    }
+  stages.put(w.key_centroids, packed<Element>({centroids}));
+  const Matrix<float> half_norms = (centroids.rowwise().squaredNorm() / -2).cast<float>();
+  stages.put(w.key_half_norms, std::vector<float>(half_norms.data(), half_norms.data() + half_norms.size()));
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_assign(plan, stages.tensors, w, Side::keys, nullptr));
+  const auto labels = stages.get(w.labels_k, plan.levels * sizes.Nk);
+  stages.check_sentinels();
+  Index too_far = 0, tie_lost = 0, tokens = 0;
+  double worst = 0;
+  for (Index m = 0; m < plan.levels; ++m) {
+    const muse::cuda::Level& level = plan.level[m];
+    for (std::int32_t t = 0; t < level.blocks; ++t) {
+      const muse::cuda::TokenSpan span = block_tokens(plan, level, t, Side::keys);
+      const auto c = centroids.middleRows(first_cluster(plan, level, 0, t, Side::keys), level.Ck);
+      const Vector<double> half_squares = c.rowwise().squaredNorm() / 2;
+      for (Index n = span.begin; n < span.begin + span.count; ++n, ++tokens) {
+        const Vector<double> scores = c * inputs.k[0].row(n).transpose() - half_squares;
+        const std::int32_t label = labels[static_cast<std::size_t>(m * sizes.Nk + n)];
+        if (label < 0 || label >= level.Ck) {
+          ++too_far;
+          continue;
+        }
+        // D products of float32, summed one after the other, for each of the two that are compared.
+        Index best = 0;
+        scores.maxCoeff(&best);
+        const auto terms = [&](Index x) {
+          return (c.row(x).cwiseAbs() * inputs.k[0].row(n).cwiseAbs().transpose())(0) + half_squares[x];
+        };
+        const double slack = 0x1p-24 * static_cast<double>(D + 4) * (terms(label) + terms(best));
+        worst = std::max(worst, (scores.maxCoeff() - scores[label]) / slack);
+        too_far += scores.maxCoeff() - scores[label] <= slack ? 0 : 1;
+        tie_lost += level.Ck > 4 && label == level.Ck - 1 ? 1 : 0;
+      }
+    }
+  }
+  const std::string what = "assign: " + type_name<Element>() + " N=" + std::to_string(sizes.Nk) +
+                           " D=" + std::to_string(D) + " Ck=" + get_option(config, "clusters-k");
+  print_line(too_far == 0 && tie_lost == 0, what,
+             std::to_string(tokens) + " tokens, " + std::to_string(too_far) + " too far, " +
+                 std::to_string(tie_lost) + " ties to a higher index, worst " + std::to_string(worst) +
+                 " of the bound");
+  CHECK(too_far == 0);
+  CHECK(tie_lost == 0);
+}
+
+template <class Element>
+void check_means(Index N, Index D, const Config& config, std::uint64_t seed) {
+  const Inputs inputs = random_inputs<Element>({.Nq = N, .Nk = N, .D = D, .Dv = D}, seed);
+  Stages<Element> stages(inputs, config);
+  const auto& plan = stages.plan;
+  auto& w = stages.workspace;
+  std::vector<std::int32_t> labels;
+  for (Index m = 0; m < plan.levels; ++m) {
+    const auto some = uneven_labels(N, plan.level[m].Ck, seed + static_cast<std::uint64_t>(m));
+    labels.insert(labels.end(), some.begin(), some.end());
+  }
+  stages.put(w.labels_k, labels);
+  const Matrix<double> before = rounded<Element>(random_matrix<double>(plan.key_clusters, D, seed + 5));
+  for (const auto empty : {muse::cuda::EmptyCluster::keep, muse::cuda::EmptyCluster::zero}) {
+    stages.put(w.key_centroids, packed<Element>({before}));
+    MUSE_CUDA_REQUIRE(muse::cuda::launch_sort(plan, stages.tensors, w, Side::keys, plan.levels, nullptr));
+    MUSE_CUDA_REQUIRE(
+        muse::cuda::launch_means(plan, stages.tensors, w, Side::keys, empty, plan.levels, nullptr));
+    const Matrix<double> found = stages.get_rows(w.key_centroids, plan.key_clusters, D);
+    stages.check_sentinels();
+    Matrix<double> truth(plan.key_clusters, D);
+    Index empty_wrong = 0, empties = 0;
+    for (Index m = 0; m < plan.levels; ++m) {
+      const muse::cuda::Level& level = plan.level[m];
+      for (std::int32_t t = 0; t < level.blocks; ++t) {
+        const muse::cuda::TokenSpan span = block_tokens(plan, level, t, Side::keys);
+        const Index first = first_cluster(plan, level, 0, t, Side::keys);
+        const auto* const row = labels.data() + m * N + span.begin;
+        const Clusters<double> clusters = make_clusters<double>(
+            inputs.k[0].middleRows(span.begin, span.count), Labels(row, row + span.count), level.Ck);
+        for (Index c = 0; c < level.Ck; ++c) {
+          truth.row(first + c) = clusters.centroids.row(c);
+          if (clusters.count(c) > 0) continue;
+          ++empties;
+          if (empty == muse::cuda::EmptyCluster::keep) truth.row(first + c) = before.row(first + c);
+          empty_wrong += found.row(first + c) == truth.row(first + c) ? 0 : 1;
+        }
+      }
+    }
+    CHECK(empty_wrong == 0);
+    check_precision<Element>(found, truth, rounded<Element>(truth),
+                             "means: " + type_name<Element>() + " N=" + std::to_string(N) +
+                                 " D=" + std::to_string(D) + " " + std::string(name_of(config.mode)) + " " +
+                                 std::to_string(empties) + " empty");
+  }
+}
+
+/// The whole: inertia of every block, keys and homes, within 1 % of the reference's.
+template <class Element>
+void check_inertia(const Config& config, Index N, Index D, std::uint64_t seed) {
+  const Inputs inputs = random_inputs<Element>({.Nq = N, .Nk = N, .D = D, .Dv = D}, seed);
+  const CallResult<Element> result = run_cuda<Element>(inputs, config);
+  const Index levels = muse::cuda::level_count(inputs.shape(kTypeOf<Element>), config);
+  const LevelLabels found_k = labels_of_head(result.labels_k, 0, levels, N),
+                    found_q = labels_of_head(result.labels_q, 0, levels, N);
+  const LevelLabels truth_k = cluster_keys<double>(inputs.k[0], N, config),
+                    truth_q = cluster_queries<double>(inputs.q[0], inputs.k[0], config);
+  double worst = 0, sum_found = 0, sum_truth = 0;
+  const auto compare = [&](const Matrix<double>& x, const LevelLabels& found, const LevelLabels& truth,
+                           Index level, Index begin, Index end) {
+    const auto a = found.at(level, begin, end), b = truth.at(level, begin, end);
+    const Index C =
+        std::max(*std::max_element(a.begin(), a.end()), *std::max_element(b.begin(), b.end())) + 1;
+    REQUIRE(*std::min_element(a.begin(), a.end()) >= 0);
+    const auto part = x.middleRows(begin, end - begin);
+    const double inertia_a = inertia(part, a, C), inertia_b = inertia(part, b, C);
+    worst = std::max(worst, inertia_b > 0 ? inertia_a / inertia_b : (inertia_a > 1e-9 ? 2.0 : 1.0));
+    sum_found += inertia_a;
+    sum_truth += inertia_b;
+  };
+  for (const Block& block : approximated_blocks(N, N, config)) {
+    compare(inputs.k[0], found_k, truth_k, block.level, block.key_begin, block.key_end);
+    // In the metric that the queries are clustered in.
+    Matrix<double> mapped = inputs.q[0];
+    if (config.metric == Metric::key_covariance)
+      mapped =
+          inputs.q[0] * key_covariance_root<double>(inputs.k[0].middleRows(block.key_begin, block.keys()));
+    const TokenRange home = home_of_query_clusters(block, config);
+    compare(mapped, found_q, truth_q, block.level, home.begin, home.end);
+    if (config.mode == Mode::causal) {
+      // (6.2) The block's queries against the means of the home's clusters: distances, not inertia.
+      const auto home_labels = found_q.at(block.level, home.begin, home.end);
+      const Index C = *std::max_element(home_labels.begin(), home_labels.end()) + 1;
+      const Clusters<double> clusters = make_clusters<double>(
+          mapped.middleRows(home.begin, home.size()), Labels(home_labels.begin(), home_labels.end()), C);
+      double found_sum = 0, best_sum = 0;
+      for (Index n = block.query_begin; n < block.query_end; ++n) {
+        const std::int32_t label = found_q.at(block.level, n, n + 1)[0];
+        REQUIRE(label >= 0);
+        REQUIRE(label < C);
+        REQUIRE(clusters.count(label) > 0);
+        double best = std::numeric_limits<double>::infinity();
+        for (Index c = 0; c < C; ++c)
+          if (clusters.count(c) > 0)
+            best = std::min(best, (mapped.row(n) - clusters.centroids.row(c)).squaredNorm());
+        best_sum += best;
+        found_sum += (mapped.row(n) - clusters.centroids.row(label)).squaredNorm();
+      }
+      worst = std::max(worst, found_sum / best_sum);
+    }
+  }
+  // One block may end in another local optimum where rounding moved a token; all blocks together must not be
+  // worse.
+  const bool good = sum_found <= 1.01 * sum_truth && worst <= 1.1;
+  print_line(good,
+             "k-means: " + type_name<Element>() + " " + std::string(name_of(config.mode)) +
+                 " N=" + std::to_string(N) + " T=" + get_option(config, "passes") + " " +
+                 std::string(name_of(config.metric)),
+             "inertia " + std::to_string(sum_found / sum_truth) + " of the reference's, worst block " +
+                 std::to_string(worst));
+  CHECK(sum_found <= 1.01 * sum_truth);
+  CHECK(worst <= 1.1);
+}
+
+}  // namespace
+
+TEST_CASE("k-means: seeds are the reference's tokens") {
+  MUSE_NEEDS_GPU();
+  check_seeds<float>("0");
+  check_seeds<__nv_bfloat16>("0");
+  check_seeds<float>("1");
+  check_seeds<__half>("123456789");
+}
+
+TEST_CASE("k-means: more random numbers than the generator's state holds") {
+  MUSE_NEEDS_GPU();
+  const Config config = config_of({{"mode", "acausal"}, {"clusters", "1000"}, {"seed", "42"}});
+  const Inputs inputs = random_inputs<float>({.Nq = 5000, .Nk = 5000, .D = 8, .Dv = 8}, 4);
+  Stages<float> stages(inputs, config);
+  MUSE_CUDA_REQUIRE(
+      muse::cuda::launch_seeds(stages.plan, stages.tensors, stages.workspace, Side::home, nullptr));
+  const Matrix<double> centroids = stages.get_rows(stages.workspace.query_centroids, 1000, 8);
+  const std::vector<Index> tokens = seed_tokens(5000, 1000, 42);
+  Index wrong = 0;
+  for (Index c = 0; c < 1000; ++c)
+    wrong += centroids.row(c) == inputs.q[0].row(tokens[static_cast<std::size_t>(c)]) ? 0 : 1;
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("k-means: assignment to the nearest centroid") {
+  MUSE_NEEDS_GPU();
+  const Config acausal = config_of({{"mode", "acausal"}, {"clusters", "100"}});
+  const Config causal = config_of({{"clusters", "5,17,64"}, {"block", "60"}});
+  for (const Index N : {Index{97}, Index{113}, Index{1025}, Index{4095}}) {
+    check_assign<float>({N, N, 64, 64}, causal, 10);
+    check_assign<__half>({N, N, 64, 64}, causal, 11);
+    check_assign<__nv_bfloat16>({N, N, 64, 64}, causal, 12);
+    check_assign<__nv_bfloat16>({N, N, 128, 64}, acausal, 13);
+  }
+  check_assign<float>({500, 500, 8, 64}, acausal, 14);
+  check_assign<__nv_bfloat16>({500, 500, 32, 64}, acausal, 15);
+  check_assign<__nv_bfloat16>({500, 500, 96, 64}, acausal, 16);
+  check_assign<__half>({500, 500, 256, 64}, acausal, 17);
+}
+
+TEST_CASE("k-means: means") {
+  MUSE_NEEDS_GPU();
+  const Config causal = config_of({{"clusters", "9"}, {"block", "60"}});
+  const Config acausal = config_of({{"mode", "acausal"}, {"clusters", "40"}});
+  for (const Index D : {8, 24, 64, 96, 128, 200, 256}) {
+    check_means<float>(500, D, causal, 20);
+    check_means<__half>(500, D, causal, 21);
+    check_means<__nv_bfloat16>(500, D, acausal, 22);
+  }
+  check_means<__nv_bfloat16>(20000, 64, acausal, 23);
+  check_means<float>(20000, 64, acausal, 24);
+}
+
+TEST_CASE("k-means: inertia within 1 % of the reference") {
+  MUSE_NEEDS_GPU();
+  for (const char* mode : {"acausal", "causal", "causal-shared"}) {
+    for (const char* passes : {"0", "1", "3"}) {
+      for (const char* metric : {"euclidean", "key-covariance"}) {
+        const Config config = config_of({{"mode", mode},
+                                         {"clusters", "S/8:4:64"},
+                                         {"block", "128"},
+                                         {"passes", passes},
+                                         {"metric", metric}});
+        check_inertia<float>(config, 1025, 32, 30);
+        check_inertia<__nv_bfloat16>(config, 1025, 64, 31);
+        check_inertia<__half>(config, 777, 64, 32);
+      }
+    }
+  }
+}
+
+TEST_CASE("k-means: windows merged upwards, inertia within 1 % of the reference") {
+  MUSE_NEEDS_GPU();
+  for (const char* mode : {"acausal", "causal", "causal-shared"}) {
+    for (const char* passes : {"1", "3"}) {
+      for (const char* window : {"64", "200", "256", "512"}) {
+        for (const char* clusters : {"S/8:4:64", "24", "S/2:1:40"}) {
+          const Config config = config_of({{"mode", mode},
+                                           {"clusters", clusters},
+                                           {"block", "64"},
+                                           {"passes", passes},
+                                           {"cluster-window", window}});
+          check_inertia<float>(config, 1300, 32, 40);
+          check_inertia<__nv_bfloat16>(config, 1300, 64, 41);
+        }
+      }
+    }
+  }
+}

@@ -1,0 +1,66 @@
+// The choice of key clusters on the GPU: exactly that of the reference on the same masses.
+#include "cuda_helpers.h"
+
+using namespace muse;
+using namespace muse::test;
+
+namespace {
+
+void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
+  Config config = config_of({{"mode", "acausal"}});
+  config.clusters_q.values = {{.divisor = 0, .low = Cq, .high = Cq}};
+  config.clusters_k.values = {{.divisor = 0, .low = Ck, .high = Ck}};
+  config.retrieve.values = {r};
+  const Inputs inputs =
+      random_inputs<float>({.Nq = Cq, .Nk = std::max(Cq, Ck), .D = 8, .Dv = 8, .heads_q = 3}, seed);
+  Stages<float> stages(inputs, config);
+  const std::int32_t kept = stages.plan.level[0].r;
+  REQUIRE(kept == std::min(r, Ck));
+  REQUIRE(stages.plan.level[0].Cq == Cq);
+  REQUIRE(stages.plan.level[0].Ck == Ck);
+  const Index rows = 3 * Cq;
+  // Masses with many ties; some clusters empty, in one row all of them.
+  std::mt19937_64 random(base_seed() * 1000003 + seed);
+  std::vector<float> L(static_cast<std::size_t>(rows * Ck)), bias(L.size());
+  for (std::size_t x = 0; x < L.size(); ++x) {
+    const auto number = static_cast<float>(random() % 37);
+    L[x] = number == 0 || x < static_cast<std::size_t>(Ck) ? -std::numeric_limits<float>::infinity()
+           : random() % 2 == 0                             ? number - 20
+                                                           : number / 7;
+    bias[x] = L[x] == -std::numeric_limits<float>::infinity() ? L[x] : static_cast<float>(x);
+  }
+  auto& w = stages.workspace;
+  stages.put(w.L, L);
+  stages.put(w.bias, bias);
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_retrieval(stages.plan, w, {0, 0, 3}, nullptr));
+  const auto retrieved = stages.get(w.retrieved, rows * kept);
+  const auto bias_after = stages.get(w.bias, rows * Ck);
+  stages.check_sentinels();
+  Index wrong = 0;
+  for (Index row = 0; row < rows; ++row) {
+    const RowVector<float> L_row = Eigen::Map<const RowVector<float>>(L.data() + row * Ck, Ck);
+    const std::vector<Index> chosen = largest_clusters<float>(L_row, r);
+    std::vector<float> expected(bias.begin() + row * Ck, bias.begin() + (row + 1) * Ck);
+    for (std::int32_t x = 0; x < kept; ++x) {
+      const bool has = x < static_cast<std::int32_t>(chosen.size());
+      const auto j = has ? static_cast<std::int32_t>(chosen[static_cast<std::size_t>(x)]) : -1;
+      wrong += retrieved[static_cast<std::size_t>(row * kept + x)] == j ? 0 : 1;
+      if (has) expected[static_cast<std::size_t>(j)] = -std::numeric_limits<float>::infinity();
+    }
+    wrong += std::equal(expected.begin(), expected.end(), bias_after.begin() + row * Ck) ? 0 : 1;
+  }
+  print_line(wrong == 0,
+             "retrieval: Cq=" + std::to_string(Cq) + " Ck=" + std::to_string(Ck) + " r=" + std::to_string(r),
+             std::to_string(wrong) + " wrong");
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("retrieval: the clusters of largest mass, ties to the lowest index") {
+  MUSE_NEEDS_GPU();
+  std::uint64_t seed = 300;
+  for (const Index Ck : {1, 2, 31, 32, 33, 100, 512, 513, 4096})
+    for (const Index r : {1, 2, 8, 40, 5000}) check_choice(7, Ck, r, ++seed);
+  check_choice(130, 64, 8, ++seed);
+}
