@@ -63,7 +63,9 @@ class PairErrorContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each pair of clusters: {}", part_error_formula(metric()));
-    const bool wide = options.width >= 760 * options.ui_scale;
+    // The table has room beside the maps, or is left out: the numbers have all pairs.
+    const auto maps = static_cast<double>(panels_.size() + (same_clusters() ? 1 : 0));
+    const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
     std::vector<float> all;
     for (const Panel& panel : panels_)
       for (const float value : matrix_of(panel).values) all.push_back(value);
