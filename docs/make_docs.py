@@ -275,8 +275,12 @@ class Tour:
         block, C = self.blocks[b], self.inputs["C"]
         rows = [[i, j, fixed(block["L"][i][j]), vector(block["k_tilde"][i][j]), fixed(block["v_tilde"][i][j][0]),
                  "yes" if j in block["retrieved"][i] else ""] for i in range(C) for j in range(C)]
-        return table(["seen from $i$", "cluster $j$", "$L_{ij}$ (3.2)", "$\\tilde k_{ij}$ (3.4)",
+        text = table(["seen from $i$", "cluster $j$", "$L_{ij}$ (3.2)", "$\\tilde k_{ij}$ (3.4)",
                       "$\\tilde v_{ij}$ (3.5)", "retrieved (5.1)"], rows, right=(2, 4))
+        # The first log-mass by hand.
+        keys = members(block["labels_k"], 0, block["key_begin"])
+        terms = "+".join(f"e^{{{plain(self.s * dot(block['q_bar'][0], self.k[t]))}}}" for t in keys)
+        return text + f"\n\nBy hand, $i=j=0$: $L_{{00}}=\\log({terms})={fixed(block['L'][0][0])}$."
 
     def make_masses(self, b):
         """(4.1), (4.2), beside the exact log-masses that (4.2) stands for."""
@@ -312,7 +316,14 @@ class Tour:
                          fixed(o), fixed(L)])
         header = ["query", "retrieved $o$ (5.2)", "$L$", "far $\\hat o$ (4.4)", "LSE (4.3)", "merged $\\hat o$ (1.3)",
                   "$\\hat L$", "exact $o$ of this block", "exact $L$"]
-        return table(header, rows, right=range(1, 9))
+        # The first merge by hand.
+        query = block["queries"][0]
+        far = math.exp(query["far_lse"] - query["lse"])
+        by_hand = (f"By hand, query {query['token']}: the far part has $e^{{{fixed(query['far_lse'])}}}$ of a mass of "
+                   f"$e^{{{fixed(query['lse'])}}}$, a share of {fixed(far)}, and "
+                   f"${fixed(1 - far)}\\cdot{fixed(query['retrieved_o'][0])}+{fixed(far)}\\cdot{fixed(query['far_o'][0])}"
+                   f"={fixed(query['o'][0])}$.")
+        return table(header, rows, right=range(1, 9)) + "\n\n" + by_hand
 
     def make_merge(self):
         """(1.3) of all parts of a query: each part's share of the mass, and its output."""

@@ -58,19 +58,21 @@ mutate() {
 
 # ---- Stage 2
 mutate "far_field: sign of delta" src/far_field.cpp 's/scale \* \(q\.rowwise\(\) - q_bar_i\)/-scale * (q.rowwise() - q_bar_i)/' far_field
-mutate "far_field: dropped L_ij" src/far_field.cpp 's/weights\.rowwise\(\) \+= summaries\.L\.row\(i\);//' far_field
+mutate "far_field: dropped L_ij" src/far_field.cpp 's/weights\.rowwise\(\) \+= summaries\.L\.row\(i\).*;//' far_field
 mutate "far_field: missing scale" src/far_field.cpp 's/= scale \* \(q\.rowwise/= (q.rowwise/' far_field
-mutate "far_field: monopole feels delta" src/far_field.cpp 's/order != Order::monopole/true/' far_field
+mutate "far_field: monopole feels delta" src/far_field.cpp 's/order == Order::monopole/false/' far_field
 mutate "far_field: value gradient without s" src/far_field.cpp 's/\(s_delta, value_gradient/(s_delta \/ scale, value_gradient/' far_field
-mutate "far_field: excluded clusters count" src/far_field.cpp 's/weights\.col\(j\)\.setConstant.*;/;/' far_field
+mutate "far_field: excluded clusters count" src/far_field.cpp 's/weights\.col\(column\)\.setConstant.*;/;/' far_field
+mutate "far_field: excluded clusters keep a little" src/far_field.cpp 's/weights\.col\(column\)\.setZero\(\);/;/' far_field
+mutate "far_field: only the first range's masses" src/far_field.cpp 's/segment\(range\.begin, range/segment(0, range/' far_field
 
 # ---- Stage 1
-mutate "tilted_summaries: missing scale" src/tilted_summaries.cpp 's/q_scaled = scale \* q_bar/q_scaled = q_bar/' tilted_summaries
-mutate "tilted_summaries: mean, not tilted mean" src/tilted_summaries.cpp 's/p_ij \*= 1 .*;/p_ij.setConstant(Scalar(1) \/ Scalar(keys.count(j)));/' tilted_summaries
-mutate "tilted_summaries: L without log of the sum" src/tilted_summaries.cpp 's/L\.row\(i\)\.segment.*log\(\);//' tilted_summaries
-mutate "tilted_summaries: empty clusters have mass" src/tilted_summaries.cpp 's/a_ij\.maxCoeff\(\) : -std::numeric_limits<Scalar>::infinity\(\)/a_ij.maxCoeff() : Scalar(0)/' tilted_summaries
+mutate "tilted_summaries: missing scale" src/tilted_summaries.cpp 's/= scale \* q_bar\.transpose/= q_bar.transpose/' tilted_summaries
+mutate "tilted_summaries: mean, not tilted mean" src/tilted_summaries.cpp 's/p_j\.row\(n\)\.array\(\) \*= share.*;/p_j.row(n).setConstant(Scalar(1) \/ Scalar(keys.count(j)));/' tilted_summaries
+mutate "tilted_summaries: L without log of the sum" src/tilted_summaries.cpp 's/m\.array\(\) \+= sums.*log\(\);//' tilted_summaries
+mutate "tilted_summaries: empty clusters have mass" src/tilted_summaries.cpp 's/setConstant\(-std::numeric_limits<Scalar>::infinity\(\)\)/setConstant(Scalar(0))/' tilted_summaries
 mutate "tilted_summaries: value gradient transposed" src/tilted_summaries.cpp 's/return (v_centred\.transpose\(\).*);/Matrix<Scalar> g = \1; if (g.rows() == g.cols()) g.transposeInPlace(); return g;/' tilted_summaries far_field
-mutate "tilted_summaries: value gradient not centred" src/tilted_summaries.cpp 's/\.rowwise\(\) - summaries\.[kv]_tilde\(i\)\.row\(j\)//' tilted_summaries
+mutate "tilted_summaries: value gradient not centred" src/tilted_summaries.cpp 's/\.rowwise\(\) - summaries\.[kv]_tilde\(i\)\.row\(j - summaries.range\(\).begin\)//' tilted_summaries
 mutate "tilted_summaries: centroid order without log n" src/tilted_summaries.cpp 's/^(  for .*\) ).*L\.col\(j\)\.array\(\) \+= std::log.*;/\1;/' tilted_summaries
 mutate "tilted_summaries: mean of an empty cluster" src/tilted_summaries.cpp 's/if \(keys\.count\(j\) == 0\) continue;//' tilted_summaries
 
@@ -78,18 +80,22 @@ mutate "tilted_summaries: mean of an empty cluster" src/tilted_summaries.cpp 's/
 mutate "retrieval: ties to the highest index" src/retrieval.cpp 's/: a < b;/: a > b;/' retrieval
 mutate "retrieval: the smallest" src/retrieval.cpp 's/L_i\[a\] > L_i\[b\]/L_i[a] < L_i[b]/' retrieval
 mutate "retrieval: empty clusters retrieved" src/retrieval.cpp 's/if \(L_i\[j\] > -std::.*\) clusters/clusters/' retrieval
-mutate "retrieval: missing scale" src/retrieval.cpp 's/\(scale \* q, /(q, /' retrieval
+mutate "retrieval: missing scale" src/retrieval.cpp 's/= scale \* q;/= q;/' retrieval
+mutate "retrieval: clusters on top of one another" src/retrieval.cpp 's/column \+= keys\.count\(j\);//' retrieval
 
 # ---- Merging
 mutate "softmax_merge: weights exchanged" include/muse/softmax_merge.h 's/exp\(lse - L\) \* o \+ std::exp\(part_lse - L\)/exp(part_lse - L) * o + std::exp(lse - L)/' softmax_merge
 mutate "softmax_merge: no care for empty parts" include/muse/softmax_merge.h 's/if \(part_lse == kEmpty\) return;//' softmax_merge
+mutate "softmax_merge: old sums not rescaled" include/muse/softmax_merge.h 's/if \(rescale != 1\).*;//' softmax_merge exact_attention
+mutate "softmax_merge: old weights not rescaled" include/muse/softmax_merge.h 's/= rescale \* l\[row\]/= l[row]/' softmax_merge exact_attention
+mutate "softmax_merge: log of packets" include/muse/softmax_merge.h 's/( +)out\.lse\[row\] = m\[row\] \+ std::log\(l\[row\]\);/\1out.lse = m.array() + l.array().log();/' strict_causality
 mutate "softmax_merge: largest not taken out" include/muse/softmax_merge.h 's/larger \+ std::log\(.*;/std::log(std::exp(lse) + std::exp(part_lse));/' softmax_merge
 
 # ---- Exact attention
 mutate "exact_attention: mask off by one" include/muse/exact_attention.h 's/causal \? t \+ 1/causal ? t/' exact_attention
-mutate "exact_attention: later weights not zeroed" src/exact_attention.cpp 's/weights\.tail.*setZero\(\);//' exact_attention
-mutate "exact_attention: earlier weights not zeroed" src/exact_attention.cpp 's/weights\.head.*setZero\(\);//' exact_attention
-mutate "exact_attention: old sums not rescaled" src/exact_attention.cpp 's/if \(rescale != 1\).*;//' exact_attention
+mutate "exact_attention: later weights not zeroed" src/exact_attention.cpp 's/weights\.row\(row\)\.tail.*setZero\(\);//' exact_attention
+mutate "exact_attention: earlier weights not zeroed" src/exact_attention.cpp 's/weights\.row\(row\)\.head.*setZero\(\);//' exact_attention
+mutate "exact_attention: half a tile too few" src/exact_attention.cpp 's/last_key - n0 <= kTileKeys/last_key - n0 <= 1 + kTileKeys/' exact_attention
 mutate "exact_attention: missing scale" src/exact_attention.cpp 's/= scale \* padded_rows/= padded_rows/' exact_attention
 
 # ---- The hierarchy
@@ -115,16 +121,18 @@ mutate "clusters: covariance, not its root" src/clusters.cpp 's/\.cwiseSqrt\(\)/
 mutate "muse_attention: query clusters from the future" src/muse_attention.cpp 's/if \(config\.mode == Mode::causal\) return/if (false) return/' muse_attention strict_causality
 mutate "muse_attention: retrieved clusters count twice" src/muse_attention.cpp 's/far\[static_cast<std::size_t>\(j\)\] = false;//' muse_attention
 mutate "muse_attention: queries go to empty clusters" src/muse_attention.cpp 's/past\.non_empty\(\)/std::vector<bool>{}/' muse_attention
-mutate "muse_attention: tiles follow later queries" src/muse_attention.cpp 's/if \(clusters\.home\.count\(i\) > 0\) centred/if (!clusters.queries[static_cast<std::size_t>(i)].empty()) centred/' muse_attention
+mutate "muse_attention: a query cluster forgotten" src/muse_attention.cpp 's/Index i = 0; i < clusters\.home\.size\(\); \+\+i\)$/Index i = 1; i < clusters.home.size(); ++i)/' muse_attention
+mutate "muse_attention: a range of far clusters left out" src/muse_attention.cpp 's/j0 \+= kTileKeyClusters/j0 += 2 * kTileKeyClusters/' muse_attention
 mutate "muse_attention: windows merged by number" src/muse_attention.cpp 's/config\.seed, sizes\)/config.seed)/' muse_attention
 mutate "muse_attention: windows one level late" src/muse_attention.cpp 's/level_size >= windows\.W/level_size > windows.W/' muse_attention
 mutate "muse_attention: retrieval miscounted" src/muse_attention.cpp 's/retrieval_operations \+= 2 \*/retrieval_operations +=/' muse_attention
 mutate "strict_causality: metric map by Eigen" src/muse_attention.cpp 's/multiply<Scalar>\(x, root_, storage\);/storage.noalias() = x * root_;/' strict_causality
 
 # ---- Products
-mutate "row_products: Eigen's A B" src/row_products.cpp 's/constexpr Index W = kPacket<Scalar>;/C.noalias() = A * B; return; &/' row_products strict_causality
-mutate "row_products: Eigen's A B^T" src/row_products.cpp '/^void multiply_transposed/,/^\}/s/Index j = 0;/C.noalias() = A * B.transpose(); return; &/' row_products strict_causality
-mutate "row_products: last columns forgotten" src/row_products.cpp 's/rest < A\.cols\(\)/rest + 1 < A.cols()/' row_products
+mutate "row_products: Eigen's A B" src/row_products.cpp 's/multiply_chunks<Scalar>\(A\.data\(\), A\.outerStride\(\), 1, B, C, false\)/C.noalias() = A * B/' row_products strict_causality
+mutate "row_products: Eigen's A^T B" src/row_products.cpp 's/multiply_chunks<Scalar>\(A\.data\(\), 1, A\.outerStride\(\), B, C, false\)/C.noalias() = A.transpose() * B/' row_products tilted_summaries
+mutate "row_products: Eigen's A B^T" src/row_products.cpp '/^void multiply_transposed/,/^\}/s/for \(Index j = 0;/C.noalias() = A * B.transpose(); return; &/' row_products strict_causality
+mutate "row_products: last columns forgotten" src/row_products.cpp 's/k = whole; k < K/k = whole; k + 1 < K/' row_products
 
 # ---- Errors
 mutate "error_metrics: NaN passes" src/error_metrics.cpp 's/!o_hat\.allFinite\(\)/false/' error_metrics

@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <omp.h>
+#include <algorithm>
+#include <mutex>
 #include <vector>
 
 #include "muse/check.h"
@@ -112,6 +115,48 @@ TEST_CASE(
       CHECK(found == shorter.size());
     }
   }
+}
+
+TEST_CASE("each block is worked on once, on any number of threads; level after level, unless in any order") {
+  const int threads_before = omp_get_max_threads();
+  for (const int threads : {1, 2, 3, 8}) {
+    omp_set_num_threads(threads);
+    for (const Index N : {1, 17, 100, 1000}) {
+      CAPTURE(threads);
+      CAPTURE(N);
+      const std::vector<Block> blocks = far_blocks(N, 8);
+      for (const bool in_order : {true, false}) {
+        std::mutex mutex;
+        std::vector<Block> seen;
+        const auto work = [&](const Block& block) {
+          const std::lock_guard lock(mutex);
+          seen.push_back(block);
+        };
+        if (in_order) {
+          for_each_block(blocks, work);
+        } else {
+          for_each_block_any_order(blocks, work);
+        }
+        if (in_order)
+          CHECK(std::is_sorted(seen.begin(), seen.end(),
+                               [](const Block& a, const Block& b) { return a.level < b.level; }));
+        REQUIRE(seen.size() == blocks.size());
+        std::sort(seen.begin(), seen.end(), [](const Block& a, const Block& b) {
+          return a.level != b.level ? a.level < b.level : a.key_begin < b.key_begin;
+        });
+        CHECK(seen == blocks);
+        // What one of them throws is thrown on.
+        const auto fail = [](const Block&) { throw MisfitError("this one"); };
+        if (blocks.empty()) continue;
+        if (in_order) {
+          CHECK_THROWS_AS(for_each_block(blocks, fail), MisfitError);
+        } else {
+          CHECK_THROWS_AS(for_each_block_any_order(blocks, fail), MisfitError);
+        }
+      }
+    }
+  }
+  omp_set_num_threads(threads_before);
 }
 
 TEST_CASE("no tokens have no blocks, and a block of no tokens is refused") {

@@ -205,14 +205,16 @@ void check_inertia(const Config& config, Index N, Index D, std::uint64_t seed) {
   }
   // One block may end in another local optimum where rounding moved a token; all blocks together must not be
   // worse.
-  const bool good = sum_found <= 1.01 * sum_truth && worst <= 1.1;
+  // Windows are clustered twice, one k-means on the other's centroids: twice the room.
+  const double most = config.cluster_window > 0 ? 1.02 : 1.01;
+  const bool good = sum_found <= most * sum_truth && worst <= 1.1;
   print_line(good,
              "k-means: " + type_name<Element>() + " " + std::string(name_of(config.mode)) +
                  " N=" + std::to_string(N) + " T=" + get_option(config, "passes") + " " +
                  std::string(name_of(config.metric)),
              "inertia " + std::to_string(sum_found / sum_truth) + " of the reference's, worst block " +
                  std::to_string(worst));
-  CHECK(sum_found <= 1.01 * sum_truth);
+  CHECK(sum_found <= most * sum_truth);
   CHECK(worst <= 1.1);
 }
 

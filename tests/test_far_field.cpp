@@ -142,6 +142,41 @@ Case<double> with_delta(const Case<double>& x, double h) {
 
 }  // namespace
 
+TEST_CASE_TEMPLATE("range by range of key clusters, the far field is that of all", Scalar, float, double) {
+  MUSE_SHOW_SEED();
+  auto x = random_case<Scalar>(7, 150, 20, 8, 5, 11);
+  for (const std::size_t j : {3, 4, 5, 6, 7, 19}) x.included[j] = false;  // the range [4, 7) is empty
+  const SortedKeys<Scalar> keys = sort_keys<Scalar>(x.k, x.v, make_clusters<Scalar>(x.k, x.labels, x.C));
+  const auto s = static_cast<Scalar>(x.scale);
+  for (const Order order : {Order::monopole, Order::dipole, Order::dipole_value}) {
+    CAPTURE(name_of(order));
+    Summaries<Scalar> summaries;
+    tilt_keys<Scalar>(x.q_bar, keys, s, summaries);
+    RunningAttention<Scalar> sum(7, 5);
+    for (const ClusterRange range : {ClusterRange{0, 4}, ClusterRange{4, 7}, ClusterRange{7, 20}}) {
+      tilted_means<Scalar>(keys, range, summaries);
+      add_far_field<Scalar>(x.q, x.q_bar.row(0), keys, summaries, 0, x.included, s, order, sum);
+    }
+    check_equal(std::move(sum).finish(), x.naive(order), x.bound(order));
+  }
+}
+
+TEST_CASE_TEMPLATE("a cluster that is not included has no weight at all", Scalar, float, double) {
+  MUSE_SHOW_SEED();
+  auto x = random_case<Scalar>(5, 40, 4, 8, 3, 12);
+  x.included[2] = false;
+  for (const Order order : {Order::monopole, Order::dipole}) {
+    CAPTURE(name_of(order));
+    const Attention<Scalar> before = x.far(order);
+    auto y = x;
+    for (Index n = 0; n < 40; ++n)  // the slightest weight would show
+      if (!y.is_far(n)) y.v.row(n).setConstant(std::numeric_limits<Scalar>::max() / 64);
+    const Attention<Scalar> after = y.far(order);
+    CHECK(same_bits(before.o, after.o));
+    CHECK(same_bits(before.lse, after.lse));
+  }
+}
+
 TEST_CASE_TEMPLATE("each order equals its formula by plain loops", Scalar, float, double) {
   MUSE_SHOW_SEED();
   for (const Order order : kOrders) {

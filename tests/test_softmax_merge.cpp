@@ -88,6 +88,48 @@ TEST_CASE_TEMPLATE("softmax_row gives weights that sum to 1, and the log-sum-exp
   }
 }
 
+TEST_CASE_TEMPLATE("logits weighed set by set give the softmax of all, without overflow", Scalar, float,
+                   double) {
+  MUSE_SHOW_SEED();
+  const double u = unit_roundoff<Scalar>();
+  for (const std::vector<Index>& sizes : {std::vector<Index>{9}, {1, 64, 7}, {5, 5, 5, 5}}) {
+    for (const double drift : {0.0, 5e3, -5e3}) {  // each set's logits above or below those before
+      CAPTURE(sizes.size());
+      CAPTURE(drift);
+      Index n = 0;
+      for (const Index size : sizes) n += size;
+      Matrix<Scalar> logits = random_matrix<Scalar>(1, n, static_cast<std::uint64_t>(n), 3.0);
+      const Matrix<Scalar> v = random_matrix<Scalar>(n, 3, 7);
+      RunningAttention<Scalar> sum(1, 3);
+      Index begin = 0;
+      for (std::size_t set = 0; set < sizes.size(); begin += sizes[set++])
+        logits.middleCols(begin, sizes[set]).array() += static_cast<Scalar>(drift * static_cast<double>(set));
+      const Row truth_logits = rows_of(logits)[0];
+      begin = 0;
+      for (const Index size : sizes) {
+        sum.weigh(0, logits.row(0).segment(begin, size));
+        sum.o += logits.middleCols(begin, size) * v.middleRows(begin, size);
+        begin += size;
+      }
+      const Attention<Scalar> found = std::move(sum).finish();
+      const Row weights = softmax(truth_logits);
+      Row o(3, 0.0);
+      for (Index row = 0; row < n; ++row)
+        for (Index d = 0; d < 3; ++d)
+          o[static_cast<std::size_t>(d)] +=
+              weights[static_cast<std::size_t>(row)] * static_cast<double>(v(row, d));
+      // As softmax_row, with two more roundings for each time that the sums are rescaled.
+      const double L = logsumexp(truth_logits);
+      const double tolerance = u * (static_cast<double>(n + 2 * static_cast<Index>(sizes.size())) + 16);
+      check_close(found.o, Rows{o}, 2 * tolerance * largest_abs(rows_of(v)), "o");
+      check_near(static_cast<double>(found.lse[0]), L, tolerance + 2 * u * std::abs(L), "log-sum-exp");
+    }
+  }
+  const Attention<Scalar> empty = std::move(RunningAttention<Scalar>(2, 3)).finish();
+  CHECK((empty.o.array() == 0).all());
+  CHECK((empty.lse.array() == -std::numeric_limits<Scalar>::infinity()).all());
+}
+
 TEST_CASE_TEMPLATE("parts merge to the whole in any order and any association", Scalar, float, double) {
   MUSE_SHOW_SEED();
   for (const double sigma : {0.5, 2.0, 40.0}) {  // the last: logits of several thousand

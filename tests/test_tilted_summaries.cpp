@@ -84,7 +84,8 @@ void check_case(const Case<Scalar>& x, bool gradients) {
       for (const Row& k_n : k) amplitude = std::max(amplitude, x.scale * abs_dot(q_bar_i, k_n));
       const double eps = lse_bound<Scalar>(D, truth.count, amplitude);
       check_near(static_cast<double>(summaries.L(i, j)), truth.L, eps, "L");
-      check_close(summaries.p.row(i).segment(keys.begin(j), keys.count(j)), Rows{truth.p}, 2 * eps, "p");
+      check_close(summaries.p.col(i).segment(keys.begin(j), keys.count(j)).transpose(), Rows{truth.p},
+                  2 * eps, "p");
       check_close(summaries.k_tilde(i).row(j), Rows{truth.k_tilde}, 2 * kmax * eps, "k_tilde");
       check_close(summaries.v_tilde(i).row(j), Rows{truth.v_tilde}, 2 * vmax * eps, "v_tilde");
       // |v - ṽ| |k - k̃| <= 4 vmax kmax, its factors and p each within eps or two.
@@ -155,11 +156,64 @@ TEST_CASE_TEMPLATE("scratch that held something larger gives the same bits", Sca
   tilted_summaries<Scalar>(small.q_bar, small.sorted(), static_cast<Scalar>(small.scale), reused);
   const Summaries<Scalar> fresh = small.tilted();
   CHECK(same_bits(reused.L, fresh.L));
-  const Index N = small.k.rows();  // columns beyond are spare
-  CHECK(same_bits(Matrix<Scalar>(reused.p.leftCols(N)), Matrix<Scalar>(fresh.p.leftCols(N))));
+  CHECK(
+      same_bits(Matrix<Scalar>(reused.p.leftCols(3)), Matrix<Scalar>(fresh.p.leftCols(3))));  // beyond: spare
   for (Index i = 0; i < 3; ++i) {
     CHECK(same_bits(Matrix<Scalar>(reused.k_tilde(i)), Matrix<Scalar>(fresh.k_tilde(i))));
     CHECK(same_bits(Matrix<Scalar>(reused.v_tilde(i)), Matrix<Scalar>(fresh.v_tilde(i))));
+  }
+}
+
+TEST_CASE_TEMPLATE("a query cluster's summaries keep every bit beside other query clusters", Scalar, float,
+                   double) {
+  MUSE_SHOW_SEED();
+  const auto x = random_case<Scalar>(21, 90, 12, 17, 9);
+  const SortedKeys<Scalar> keys = x.sorted();
+  const Summaries<Scalar> together = x.tilted();
+  Summaries<Scalar> alone;
+  for (Index i = 0; i < 21; ++i) {
+    CAPTURE(i);
+    tilted_summaries<Scalar>(x.q_bar.row(i), keys, static_cast<Scalar>(x.scale), alone);
+    CHECK(same_bits(Matrix<Scalar>(alone.L), Matrix<Scalar>(together.L.row(i))));
+    CHECK(same_bits(Matrix<Scalar>(alone.k_tilde(0)), Matrix<Scalar>(together.k_tilde(i))));
+    CHECK(same_bits(Matrix<Scalar>(alone.v_tilde(0)), Matrix<Scalar>(together.v_tilde(i))));
+  }
+}
+
+TEST_CASE_TEMPLATE("means of a range of key clusters are those of all of them", Scalar, float, double) {
+  MUSE_SHOW_SEED();
+  const auto x = random_case<Scalar>(5, 90, 12, 8, 9);
+  const SortedKeys<Scalar> keys = x.sorted();
+  const auto scale = static_cast<Scalar>(x.scale);
+  const KeyMeans<Scalar> means = key_means(keys);
+  for (const bool tilted : {true, false}) {
+    CAPTURE(tilted);
+    Summaries<Scalar> all, part;
+    if (tilted) {
+      tilted_summaries<Scalar>(x.q_bar, keys, scale, all);
+      tilt_keys<Scalar>(x.q_bar, keys, scale, part);
+    } else {
+      plain_summaries<Scalar>(x.q_bar, keys, means, scale, all);
+      plain_masses<Scalar>(x.q_bar, keys, means, scale, part);
+    }
+    CHECK(same_bits(part.L, all.L));
+    for (const ClusterRange range : {ClusterRange{0, 5}, ClusterRange{5, 6}, ClusterRange{6, 12}}) {
+      if (tilted) {
+        tilted_means<Scalar>(keys, range, part);
+      } else {
+        plain_means<Scalar>(means, range, part);
+      }
+      for (Index i = 0; i < 5; ++i) {
+        CHECK(same_bits(Matrix<Scalar>(part.k_tilde(i)),
+                        Matrix<Scalar>(all.k_tilde(i).middleRows(range.begin, range.size()))));
+        CHECK(same_bits(Matrix<Scalar>(part.v_tilde(i)),
+                        Matrix<Scalar>(all.v_tilde(i).middleRows(range.begin, range.size()))));
+        if (!tilted) continue;
+        for (Index j = range.begin; j < range.end; ++j)
+          if (keys.count(j) > 0)
+            CHECK(same_bits(value_gradient(keys, part, i, j), value_gradient(keys, all, i, j)));
+      }
+    }
   }
 }
 

@@ -97,11 +97,11 @@ TEST_CASE("the tour, step by step") {
     Summaries<double> summaries;
     tilted_summaries<double>(clusters.home.centroids, keys, x.s, summaries);
     check_close(summaries.L, rows(expected.at("L")), kTolerance, "L");
-    Rows p(static_cast<std::size_t>(summaries.p.rows()), Row(static_cast<std::size_t>(block.keys())));
-    for (Index i = 0; i < summaries.p.rows(); ++i)
+    Rows p(static_cast<std::size_t>(summaries.L.rows()), Row(static_cast<std::size_t>(block.keys())));
+    for (Index i = 0; i < summaries.L.rows(); ++i)
       for (Index row = 0; row < block.keys(); ++row)
         p[static_cast<std::size_t>(i)][static_cast<std::size_t>(keys.tokens[static_cast<std::size_t>(row)])] =
-            summaries.p(i, row);
+            summaries.p(row, i);
     const Rows expected_p = rows(expected.at("p"));
     for (std::size_t i = 0; i < p.size(); ++i)
       for (std::size_t n = 0; n < p[i].size(); ++n) check_near(p[i][n], expected_p[i][n], kTolerance, "p");

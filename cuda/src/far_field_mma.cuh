@@ -45,6 +45,8 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const int i = tile.x;
   if (i < 0) return;
   const int kv = plan.key_head(head);
+  // The monopole's mass does not depend on δ: it has no k̃, and its products, with any numbers, count nothing.
+  const bool shifted = plan.order != ExpansionOrder::monopole;
   const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
   const std::int32_t* query_order = w.query_order +
                                     (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq +
@@ -59,11 +61,11 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
   // The centroid order expands nothing: all query clusters share the means.
   const bool plain = plan.order == ExpansionOrder::centroid;
-  const Element* k_tilde =
-      plain ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D : w.k_tilde + pair * D;
+  const Element* k_tilde = plain     ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D
+                           : shifted ? w.k_tilde + pair * D
+                                     : w.v_tilde + pair * D;
   const Element* v_tilde =
       plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
-  const bool shifted = plan.order != ExpansionOrder::monopole;  // the monopole's mass does not depend on δ
 
   // Read the queries through the memory of the first keys; list the retrieved clusters.
   if (threadIdx.x < kQueryTile && threadIdx.x < queries)

@@ -32,6 +32,8 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
   const int i = tile.x;
   if (i < 0) return;
   const int kv = plan.key_head(head);
+  // The monopole's mass does not depend on δ: it has no k̃, and its products, with any numbers, count nothing.
+  const bool shifted = plan.order != ExpansionOrder::monopole;
   const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
   const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
 
@@ -65,7 +67,8 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
     // The centroid order expands nothing: all query clusters share the means.
     const bool plain = plan.order == ExpansionOrder::centroid;
     const Element* k_tilde = plain ? w.key_centroids + first_cluster(plan, level, kv, block, Side::keys) * D
-                                   : w.k_tilde + pair * D;
+                             : shifted ? w.k_tilde + pair * D
+                                       : w.v_tilde + pair * D;
     const Element* v_tilde =
         plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
     const KeyTables summaries{k_tilde, v_tilde, D * 2, D * 2};
@@ -105,7 +108,6 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
     return token < 0 ? nullptr : q + token * plan.q.token;
   });
   const float scale = plan.scale * kLog2e;
-  const bool shifted = plan.order != ExpansionOrder::monopole;  // the monopole's mass does not depend on δ
   SoftmaxRows<D, 1> attention;
   attention.clear();
   pipeline.consume(tiles, engine, attention, scale, warp * 16 < queries,

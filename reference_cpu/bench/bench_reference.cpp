@@ -56,9 +56,11 @@ double tile_products(const Head<float>& head, bool causal) {
       o.setZero();
       const Index last_key = causal ? (tile + 1) * kTileQueries : Nk;
       for (Index n0 = 0; n0 < last_key; n0 += kTileKeys) {
-        scores.noalias() =
-            q.middleRows(tile * kTileQueries, kTileQueries) * k.middleRows(n0, kTileKeys).transpose();
-        o.noalias() += scores * v.middleRows(n0, kTileKeys);
+        const Index width = last_key - n0 <= kTileKeys / 2 ? kTileKeys / 2 : kTileKeys;
+        auto tile_scores = scores.leftCols(width);
+        tile_scores.noalias() =
+            q.middleRows(tile * kTileQueries, kTileQueries) * k.middleRows(n0, width).transpose();
+        o.noalias() += tile_scores * v.middleRows(n0, width);
       }
       sum += static_cast<double>(o(0, 0));
     }

@@ -43,26 +43,54 @@ std::vector<Block> diagonal_blocks(Index N, Index B) {
   return blocks;
 }
 
+namespace {
+
+// Calls work(block) for every block, each on one thread.
+void side_by_side(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
+  std::exception_ptr failure;  // none may leave a parallel region
+#pragma omp parallel for schedule(dynamic)
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    try {
+      work(blocks[b]);
+    } catch (...) {
+#pragma omp critical(muse_for_each_block)
+      failure = std::current_exception();
+    }
+  }
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace
+
 void for_each_block(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
+  const auto threads = static_cast<std::size_t>(omp_get_max_threads());
   for (std::size_t begin = 0, end = 0; begin < blocks.size(); begin = end) {
     while (end < blocks.size() && blocks[end].level == blocks[begin].level) ++end;
     const std::span<const Block> level = blocks.subspan(begin, end - begin);
-    if (static_cast<int>(level.size()) < 2 * omp_get_max_threads()) {
+    if (level.size() % threads == 0 || level.size() >= 2 * threads) {
+      side_by_side(level, work);
+    } else {
       for (const Block& block : level) work(block);
-      continue;
     }
-    std::exception_ptr failure;  // none may leave a parallel region
-#pragma omp parallel for schedule(dynamic)
-    for (std::size_t b = 0; b < level.size(); ++b) {
-      try {
-        work(level[b]);
-      } catch (...) {
-#pragma omp critical(muse_for_each_block)
-        failure = std::current_exception();
-      }
-    }
-    if (failure) std::rethrow_exception(failure);
   }
+}
+
+void for_each_block_any_order(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
+  // Sort by size, the largest first: clusters grow with the keys, so work grows with their square.
+  const auto size = [](const Block& block) { return block.keys() * (block.keys() + block.queries()); };
+  std::vector<Block> sorted(blocks.begin(), blocks.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [&](const Block& a, const Block& b) { return size(a) > size(b); });
+  // All threads together on each block that is larger than a thread's share of those that are left.
+  Index left = 0;
+  for (const Block& block : sorted) left += size(block);
+  const Index threads = omp_get_max_threads();
+  std::size_t b = 0;
+  for (; b < sorted.size() && size(sorted[b]) * threads > left; ++b) {
+    work(sorted[b]);
+    left -= size(sorted[b]);
+  }
+  side_by_side(std::span(sorted).subspan(b), work);
 }
 
 }  // namespace muse

@@ -151,7 +151,8 @@ const std::vector<OptionRow>& option_rows() {
     r.push_back(
         enum_row<Mode>("mode", &Config::mode, kModes,
                        "which keys a query sees; causal is strict: outputs before t never depend on tokens "
-                       "from t on. Default: what the dump says of itself, else causal"));
+                       "from t on"));
+    r.back().info.default_rule = "what the dump says of itself, else causal";
     r.push_back(
         enum_row<Order>("order", &Config::order, kOrders,
                         "order of the expansion of a far key cluster around the query cluster's centroid"));

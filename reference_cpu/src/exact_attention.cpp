@@ -1,6 +1,7 @@
 #include "muse/exact_attention.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "muse/check.h"
 
@@ -25,9 +26,6 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
 #pragma omp parallel
   {
     Matrix<Scalar> scores(kTileQueries, kTileKeys);  // s q·k, then e^{s q·k - m}
-    Matrix<Scalar> o_tile(kTileQueries, Dv);         // sum_n e^{s q·k_n - m} v_n so far
-    Vector<Scalar> m(kTileQueries);                  // largest logit so far
-    Vector<Scalar> l(kTileQueries);                  // sum_n e^{s q·k_n - m} so far
 #pragma omp for schedule(dynamic)
     for (Index tile = query_tiles - 1; tile >= 0; --tile) {  // the longest causal rows first
       if (progress != nullptr && progress->cancel) continue;
@@ -35,9 +33,7 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
       const Index rows = std::min(kTileQueries, Nq - t0);
       // Scale the queries once: s q.
       const Matrix<Scalar> q_tile = scale * padded_rows<Scalar>(q, t0, rows, kTileQueries);
-      o_tile.setZero();
-      m.setConstant(-std::numeric_limits<Scalar>::infinity());
-      l.setZero();
+      RunningAttention<Scalar> sum(kTileQueries, Dv);
 
       // Visit the tiles of keys that some query of this tile sees.
       const Index first_key = mask.keys(t0, Nk).begin;
@@ -47,35 +43,27 @@ Attention<Scalar> exact_attention(const MatrixView<Scalar>& q, const MatrixView<
             n0 == tail ? MatrixView<Scalar>(k_tail) : k.middleRows(n0, kTileKeys);
         const MatrixView<Scalar> v_tile =
             n0 == tail ? MatrixView<Scalar>(v_tail) : v.middleRows(n0, kTileKeys);
-        // Logits of the tile: s q·k.
-        scores.noalias() = q_tile * k_tile.transpose();
+        // Logits of the tile: s q·k. Where only its first half is seen, as at the end of every other tile of
+        // causal queries, the rest is left out.
+        const Index width = last_key - n0 <= kTileKeys / 2 ? kTileKeys / 2 : kTileKeys;
+        auto weights = scores.leftCols(width);
+        weights.noalias() = q_tile * k_tile.topRows(width).transpose();
         for (Index row = 0; row < rows; ++row) {
           // Keep the keys that this query sees.
           const Mask::Keys keys = mask.keys(t0 + row, Nk);
-          const Index begin = std::clamp<Index>(keys.begin - n0, 0, kTileKeys);
-          const Index end = std::clamp<Index>(keys.end - n0, begin, kTileKeys);
-          auto weights = scores.row(row);
-          weights.head(begin).setZero();
-          weights.tail(kTileKeys - end).setZero();
-          if (begin == end) continue;
-          auto seen = weights.segment(begin, end - begin);
-          // Move the running maximum, and rescale what was summed under the old one.
-          const Scalar m_new = std::max(m[row], seen.maxCoeff());
-          const Scalar rescale = std::exp(m[row] - m_new);
-          m[row] = m_new;
-          l[row] = rescale * l[row] + exponentiate(seen, m_new);
-          if (rescale != 1) o_tile.row(row) *= rescale;
+          const Index begin = std::clamp<Index>(keys.begin - n0, 0, width);
+          const Index end = std::clamp<Index>(keys.end - n0, begin, width);
+          weights.row(row).head(begin).setZero();
+          weights.row(row).tail(width - end).setZero();
+          if (begin < end) sum.weigh(row, weights.row(row).segment(begin, end - begin));
         }
         // Add the tile's values.
-        o_tile.noalias() += scores * v_tile;
+        sum.o.noalias() += weights * v_tile.topRows(width);
       }
 
-      // Divide by the sum of weights; L = m + log l.
-      for (Index row = 0; row < rows; ++row) {
-        if (l[row] == 0) continue;  // saw no key
-        out.o.row(t0 + row) = o_tile.row(row) / l[row];
-        out.lse[t0 + row] = m[row] + std::log(l[row]);
-      }
+      const Attention<Scalar> tile_out = std::move(sum).finish();
+      out.o.middleRows(t0, rows) = tile_out.o.topRows(rows);
+      out.lse.segment(t0, rows) = tile_out.lse.head(rows);
       if (progress != nullptr) progress->advance(pair_count(t0 + rows, Nk, mask) - pair_count(t0, Nk, mask));
     }
   }

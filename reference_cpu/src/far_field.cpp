@@ -1,46 +1,64 @@
 #include "muse/far_field.h"
 
-#include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "muse/row_products.h"
 
 namespace muse {
 
 template <class Scalar>
-Attention<Scalar> far_field(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,
-                            const SortedKeys<Scalar>& keys, const Summaries<Scalar>& summaries, Index i,
-                            const std::vector<bool>& included, Scalar scale, Order order) {
-  const Index n = q.rows(), Ck = keys.clusters(), Dv = keys.v.cols();
-  Attention<Scalar> out(n, Dv);
-  if (std::find(included.begin(), included.end(), true) == included.end()) return out;  // an empty far part
+void add_far_field(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,
+                   const SortedKeys<Scalar>& keys, const Summaries<Scalar>& summaries, Index i,
+                   const std::vector<bool>& included, Scalar scale, Order order,
+                   RunningAttention<Scalar>& sum) {
+  const ClusterRange& range = summaries.range();
+  std::vector<Index> excluded;  // columns of the range
+  for (Index j = range.begin; j < range.end; ++j)
+    if (!included[static_cast<std::size_t>(j)]) excluded.push_back(j - range.begin);
+  if (static_cast<Index>(excluded.size()) == range.size()) return;  // an empty far part
 
   // (4.1) s δ = s (q - q̄_i)
   const Matrix<Scalar> s_delta = scale * (q.rowwise() - q_bar_i);
   // (4.2) ℓ_j = L_ij + s δ·k̃_ij
-  Matrix<Scalar> weights = Matrix<Scalar>::Zero(n, Ck);
-  if (order != Order::monopole) multiply_transposed<Scalar>(s_delta, summaries.k_tilde(i), weights);
-  weights.rowwise() += summaries.L.row(i);
-  for (Index j = 0; j < Ck; ++j)
-    if (!included[static_cast<std::size_t>(j)])
-      weights.col(j).setConstant(-std::numeric_limits<Scalar>::infinity());
+  Matrix<Scalar> weights(q.rows(), range.size());
+  if (order == Order::monopole) {
+    weights.setZero();
+  } else {
+    multiply_transposed<Scalar>(s_delta, summaries.k_tilde(i), weights);
+  }
+  weights.rowwise() += summaries.L.row(i).segment(range.begin, range.size());
+  for (const Index column : excluded)
+    weights.col(column).setConstant(-std::numeric_limits<Scalar>::infinity());
   // (4.3) LSE = logsumexp_j ℓ_j, and the weights e^{ℓ_j - LSE}
-  for (Index row = 0; row < n; ++row) out.lse[row] = softmax_row<Scalar>(weights.row(row));
+  for (Index row = 0; row < q.rows(); ++row) sum.weigh(row, weights.row(row));
+  for (const Index column : excluded) weights.col(column).setZero();  // Eigen's e^{-infinity} is not quite 0
   // (4.4) o = sum_j e^{ℓ_j - LSE} ṽ_ij
-  multiply<Scalar>(weights, summaries.v_tilde(i), out.o);
+  multiply_add<Scalar>(weights, summaries.v_tilde(i), sum.o);
   if (order == Order::dipole_value) {
     // (4.5) … + sum_j e^{ℓ_j - LSE} Σ̃_ij s δ
-    Matrix<Scalar> moved(n, Dv);
-    for (Index j = 0; j < Ck; ++j) {
+    Matrix<Scalar> moved(q.rows(), sum.o.cols());
+    for (Index j = range.begin; j < range.end; ++j) {
       if (!included[static_cast<std::size_t>(j)]) continue;
       multiply_transposed<Scalar>(s_delta, value_gradient(keys, summaries, i, j), moved);
-      out.o += weights.col(j).asDiagonal() * moved;
+      sum.o += weights.col(j - range.begin).asDiagonal() * moved;
     }
   }
-  return out;
+}
+
+template <class Scalar>
+Attention<Scalar> far_field(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,
+                            const SortedKeys<Scalar>& keys, const Summaries<Scalar>& summaries, Index i,
+                            const std::vector<bool>& included, Scalar scale, Order order) {
+  RunningAttention<Scalar> sum(q.rows(), keys.v.cols());
+  add_far_field<Scalar>(q, q_bar_i, keys, summaries, i, included, scale, order, sum);
+  return std::move(sum).finish();
 }
 
 #define MUSE_INSTANTIATE(Scalar)                                                                           \
+  template void add_far_field<Scalar>(const MatrixView<Scalar>&, const RowView<Scalar>&,                   \
+                                      const SortedKeys<Scalar>&, const Summaries<Scalar>&, Index,          \
+                                      const std::vector<bool>&, Scalar, Order, RunningAttention<Scalar>&); \
   template Attention<Scalar> far_field<Scalar>(const MatrixView<Scalar>&, const RowView<Scalar>&,          \
                                                const SortedKeys<Scalar>&, const Summaries<Scalar>&, Index, \
                                                const std::vector<bool>&, Scalar, Order);

@@ -12,8 +12,11 @@
 namespace muse {
 namespace {
 
-// Query clusters whose summaries are made together: one product of stage 1, then their queries' stage 2.
-constexpr Index kTileClusters = 8;
+// Query clusters that see the keys together, in one product of stage 1, and key clusters whose tilted means
+// these have together: 16 x 64 means of key and value, of 64 floats each, are 512 KiB, and stay in the
+// second-level cache from stage 1 to stage 2.
+constexpr Index kTileQueryClusters = 16;
+constexpr Index kTileKeyClusters = 64;
 
 // Clusters made once in windows of the head, for all levels whose blocks hold whole windows
 // (docs/math.md, 2.4).
@@ -46,7 +49,7 @@ class MetricMap {
   MetricMap(const MatrixView<Scalar>& keys, Metric metric, double& operations) {
     if (metric == Metric::euclidean) return;
     root_ = key_covariance_root<Scalar>(keys);
-    operations += 2 * static_cast<double>(keys.rows() * root_.size());
+    operations += metric_operations(keys.rows(), keys.cols());
   }
 
   // x [N, D] mapped into `storage`, or x itself. A row's bits do not depend on how many rows there are.
@@ -55,7 +58,7 @@ class MetricMap {
     if (root_.size() == 0) return x;
     storage.resize(x.rows(), x.cols());
     multiply<Scalar>(x, root_, storage);
-    operations += 2 * static_cast<double>(x.rows() * root_.size());
+    operations += metric_operations(x.rows(), x.cols());
     return storage;
   }
 
@@ -182,7 +185,7 @@ LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& co
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
   const Windows<Scalar> windows =
       cluster_windows<Scalar>(k, k, config.clusters_k, config, Metric::euclidean, labels.operations);
-  for_each_block(blocks, [&](const Block& block) {
+  for_each_block_any_order(blocks, [&](const Block& block) {
     throw_if_cancelled(progress);
     double operations = 0;
     const Index C = config.clusters_k.at(block.level)(block.keys());
@@ -205,7 +208,7 @@ LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar
   LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
   const Windows<Scalar> windows =
       cluster_windows<Scalar>(q, k, config.clusters_q, config, config.metric, labels.operations);
-  for_each_block(blocks, [&](const Block& block) {
+  for_each_block_any_order(blocks, [&](const Block& block) {
     throw_if_cancelled(progress);
     double operations = 0;
     // Cluster the home's queries.
@@ -260,6 +263,21 @@ BlockClusters<Scalar> block_clusters(const MatrixView<Scalar>& q, const MatrixVi
   return clusters;
 }
 
+namespace {
+
+// A query cluster of a tile, with the queries of the block that belong to it.
+template <class Scalar>
+struct TileQueries {
+  Index i;                            // row of the tile
+  const std::vector<Index>& members;  // 0-based in the block
+  Matrix<Scalar> q;                   // [n, D]
+  std::vector<Index> retrieved;       // S_i
+  std::vector<bool> far;              // [Ck] non-empty and not retrieved
+  RunningAttention<Scalar> sum;       // over the far clusters
+};
+
+}  // namespace
+
 template <class Scalar>
 Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k,
                                 const MatrixView<Scalar>& v, const Block& block,
@@ -270,79 +288,92 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
   const SortedKeys<Scalar> keys =
       sort_keys<Scalar>(k.middleRows(block.key_begin, block.keys()),
                         v.middleRows(block.key_begin, block.keys()), clusters.keys);
-  const KeyMeans<Scalar> means = config.order == Order::centroid ? key_means(keys) : KeyMeans<Scalar>();
+  const bool tilted = config.order != Order::centroid;
+  const KeyMeans<Scalar> means = tilted ? KeyMeans<Scalar>() : key_means(keys);
+  const std::vector<bool> non_empty = clusters.keys.non_empty();
   const Index r = config.retrieve.at(block.level);
 
-  // Tiles are cut from the query clusters that have a centroid, whether or not queries of this block belong
-  // to them: a tile's shape, and with it every bit of its summaries, follows from the past alone.
-  std::vector<Index> centred;
+  // Only the query clusters that queries of this block belong to. Later queries may add some: no bit of a
+  // cluster's summaries depends on the others of its tile.
+  std::vector<Index> used;
   for (Index i = 0; i < clusters.home.size(); ++i)
-    if (clusters.home.count(i) > 0) centred.push_back(i);
-  const auto centred_count = static_cast<Index>(centred.size());
+    if (!clusters.queries[static_cast<std::size_t>(i)].empty()) used.push_back(i);
+  const auto used_count = static_cast<Index>(used.size());
 
   Attention<Scalar> out(block.queries(), Dv);
-  double summaries_operations = 0, far_field_operations = 0, retrieval_operations = 0;
-#pragma omp parallel reduction(+ : summaries_operations, far_field_operations, retrieval_operations)
+  double summaries_operations = 0, far_operations = 0, retrieval_operations = 0;
+#pragma omp parallel reduction(+ : summaries_operations, far_operations, retrieval_operations)
   {
     Summaries<Scalar> summaries;
 #pragma omp for schedule(dynamic)
-    for (Index tile = 0; tile < centred_count; tile += kTileClusters) {
+    for (Index i0 = 0; i0 < used_count; i0 += kTileQueryClusters) {
       if (progress != nullptr && progress->cancel) continue;
-      const std::span<const Index> tile_clusters =
-          std::span(centred).subspan(static_cast<std::size_t>(tile),
-                                     static_cast<std::size_t>(std::min(kTileClusters, centred_count - tile)));
       // Stage 1: what these centroids see of every key cluster.
-      Matrix<Scalar> q_bar(static_cast<Index>(tile_clusters.size()), D);
-      for (Index row = 0; row < q_bar.rows(); ++row)
-        q_bar.row(row) = clusters.home.centroids.row(tile_clusters[static_cast<std::size_t>(row)]);
-      if (config.order == Order::centroid) {
-        plain_summaries<Scalar>(q_bar, keys, means, scale, summaries);
+      Matrix<Scalar> q_bar(std::min(kTileQueryClusters, used_count - i0), D);
+      for (Index i = 0; i < q_bar.rows(); ++i)
+        q_bar.row(i) = clusters.home.centroids.row(used[static_cast<std::size_t>(i0 + i)]);
+      if (tilted) {
+        tilt_keys<Scalar>(q_bar, keys, scale, summaries);
       } else {
-        tilted_summaries<Scalar>(q_bar, keys, scale, summaries);
+        plain_masses<Scalar>(q_bar, keys, means, scale, summaries);
       }
-      const Index keys_seen = config.order == Order::centroid ? keys.clusters() : block.keys();
-      summaries_operations += 2 * static_cast<double>(q_bar.rows() * keys_seen) *
-                              static_cast<double>(config.order == Order::centroid ? D : 2 * D + Dv);
+      const auto Cq = static_cast<double>(q_bar.rows());
+      summaries_operations += tilted ? tilted_operations(Cq, static_cast<double>(block.keys()), D, Dv)
+                                     : plain_operations(Cq, static_cast<double>(keys.clusters()), D);
 
-      for (Index row = 0; row < q_bar.rows(); ++row) {
+      // Gather each cluster's queries and retrieve S_i; the other non-empty clusters stay far.
+      std::vector<TileQueries<Scalar>> tile;
+      for (Index i = 0; i < q_bar.rows(); ++i) {
         const std::vector<Index>& members =
-            clusters.queries[static_cast<std::size_t>(tile_clusters[static_cast<std::size_t>(row)])];
-        if (members.empty()) continue;
-        Matrix<Scalar> q_i(static_cast<Index>(members.size()), D);
-        for (Index n = 0; n < q_i.rows(); ++n) q_i.row(n) = block_q.row(members[static_cast<std::size_t>(n)]);
-        // Retrieve S_i; the other non-empty clusters stay far.
-        const std::vector<Index> retrieved = largest_clusters<Scalar>(summaries.L.row(row), r);
-        std::vector<bool> far = clusters.keys.non_empty();
+            clusters.queries[static_cast<std::size_t>(used[static_cast<std::size_t>(i0 + i)])];
+        const auto n_i = static_cast<Index>(members.size());
+        TileQueries<Scalar>& queries = tile.emplace_back(TileQueries<Scalar>{
+            i, members, Matrix<Scalar>(n_i, D), largest_clusters<Scalar>(summaries.L.row(i), r), non_empty,
+            RunningAttention<Scalar>(n_i, Dv)});
+        for (Index n = 0; n < n_i; ++n) queries.q.row(n) = block_q.row(members[static_cast<std::size_t>(n)]);
+        for (const Index j : queries.retrieved) queries.far[static_cast<std::size_t>(j)] = false;
+      }
+
+      // Stage 2 on the far clusters, as soon as some of them have their means.
+      for (Index j0 = 0; j0 < keys.clusters(); j0 += kTileKeyClusters) {
+        const ClusterRange range{j0, std::min(j0 + kTileKeyClusters, keys.clusters())};
+        if (tilted) {
+          tilted_means<Scalar>(keys, range, summaries);
+        } else {
+          plain_means<Scalar>(means, range, summaries);
+        }
+        for (TileQueries<Scalar>& queries : tile)
+          add_far_field<Scalar>(queries.q, q_bar.row(queries.i), keys, summaries, queries.i, queries.far,
+                                scale, config.order, queries.sum);
+      }
+
+      // Exact attention on the retrieved tokens, merged.
+      for (TileQueries<Scalar>& queries : tile) {
+        Attention<Scalar> part = std::move(queries.sum).finish();
+        softmax_merge(part, attend_retrieved<Scalar>(queries.q, keys, queries.retrieved, scale));
+        for (Index n = 0; n < queries.q.rows(); ++n) {
+          const Index t = queries.members[static_cast<std::size_t>(n)];
+          out.o.row(t) = part.o.row(n);
+          out.lse[t] = part.lse[n];
+        }
         Index retrieved_tokens = 0;
-        for (const Index j : retrieved) {
-          far[static_cast<std::size_t>(j)] = false;
-          retrieved_tokens += keys.count(j);
-        }
-        // Stage 2 on the far clusters, exact attention on the retrieved tokens, merged.
-        Attention<Scalar> part =
-            far_field<Scalar>(q_i, q_bar.row(row), keys, summaries, row, far, scale, config.order);
-        softmax_merge(part, attend_retrieved<Scalar>(q_i, keys, retrieved, scale));
-        for (Index n = 0; n < q_i.rows(); ++n) {
-          out.o.row(members[static_cast<std::size_t>(n)]) = part.o.row(n);
-          out.lse[members[static_cast<std::size_t>(n)]] = part.lse[n];
-        }
-        const auto n_i = static_cast<double>(q_i.rows());
-        const auto far_clusters = static_cast<double>(std::count(far.begin(), far.end(), true));
-        far_field_operations += 2 * n_i * far_clusters * static_cast<double>(D + Dv);
-        if (config.order == Order::dipole_value)
-          far_field_operations += 2 * static_cast<double>(D * Dv) *
-                                  (n_i * far_clusters + static_cast<double>(block.keys() - retrieved_tokens));
-        retrieval_operations += 2 * n_i * static_cast<double>(retrieved_tokens * (D + Dv));
+        for (const Index j : queries.retrieved) retrieved_tokens += keys.count(j);
+        const auto n_i = static_cast<double>(queries.q.rows());
+        const auto far_clusters =
+            static_cast<double>(std::count(queries.far.begin(), queries.far.end(), true));
+        far_operations += far_field_operations(
+            n_i * far_clusters, static_cast<double>(block.keys() - retrieved_tokens), D, Dv, config.order);
+        retrieval_operations += exact_operations(n_i * static_cast<double>(retrieved_tokens), D, Dv);
       }
       if (progress != nullptr) {
-        const double share = static_cast<double>(q_bar.rows()) / static_cast<double>(centred_count);
+        const double share = static_cast<double>(q_bar.rows()) / static_cast<double>(used_count);
         progress->advance(share * static_cast<double>(block.queries()));
       }
     }
   }
   throw_if_cancelled(progress);
   operations.summaries += summaries_operations;
-  operations.far_field += far_field_operations;
+  operations.far_field += far_operations;
   operations.retrieval += retrieval_operations;
   return out;
 }
@@ -381,8 +412,7 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
   } else {
     const Mask mask{.causal = true, .block = config.block};
     result.attention = exact_attention<Scalar>(q, k, v, scale, mask, nullptr);
-    result.operations.local =
-        2 * static_cast<double>(q.cols() + v.cols()) * pair_count(q.rows(), k.rows(), mask);
+    result.operations.local = exact_operations(pair_count(q.rows(), k.rows(), mask), q.cols(), v.cols());
     if (options.on_part)
       options.on_part(
           {.level = -1, .query_begin = 0, .query_end = q.rows(), .key_begin = 0, .key_end = k.rows()},

@@ -25,24 +25,27 @@ Attention<Scalar> attend_retrieved(const MatrixView<Scalar>& q, const SortedKeys
                                    const std::vector<Index>& retrieved, Scalar scale) {
   const Index n = q.rows(), Dv = keys.v.cols();
   Attention<Scalar> out(n, Dv);
-  // Gather the tokens of the retrieved clusters: each lies in one piece.
   Index tokens = 0;
   for (const Index j : retrieved) tokens += keys.count(j);
   if (tokens == 0) return out;
-  Matrix<Scalar> k(tokens, q.cols()), v(tokens, Dv);
-  Index row0 = 0;
-  for (const Index j : retrieved) {
-    k.middleRows(row0, keys.count(j)) = keys.k.middleRows(keys.begin(j), keys.count(j));
-    v.middleRows(row0, keys.count(j)) = keys.v.middleRows(keys.begin(j), keys.count(j));
-    row0 += keys.count(j);
-  }
 
-  // Logits s q·k_n
+  // Logits s q·k_n, a cluster's beside the other's: its keys lie in one piece.
+  const Matrix<Scalar> q_scaled = scale * q;
   Matrix<Scalar> weights(n, tokens);
-  multiply_transposed<Scalar>(scale * q, k, weights);
+  Index column = 0;
+  for (const Index j : retrieved) {
+    multiply_transposed<Scalar>(q_scaled, keys.k.middleRows(keys.begin(j), keys.count(j)),
+                                weights.middleCols(column, keys.count(j)));
+    column += keys.count(j);
+  }
   // (5.2) o = sum_n e^{s q·k_n - LSE} v_n
   for (Index row = 0; row < n; ++row) out.lse[row] = softmax_row<Scalar>(weights.row(row));
-  multiply<Scalar>(weights, v, out.o);
+  column = 0;
+  for (const Index j : retrieved) {
+    multiply_add<Scalar>(weights.middleCols(column, keys.count(j)),
+                         keys.v.middleRows(keys.begin(j), keys.count(j)), out.o);
+    column += keys.count(j);
+  }
   return out;
 }
 

@@ -82,8 +82,8 @@ class Search {
       throw_if_cancelled(progress_);
       const Mask mask{.causal = base.mode != Mode::acausal};
       exact_.push_back(exact_attention<Scalar>(head.q, head.k, head.v, head.scale, mask));
-      result.exact_operations += 2 * static_cast<double>(head.q.cols() + head.v.cols()) *
-                                 pair_count(head.q.rows(), head.k.rows(), mask);
+      result.exact_operations +=
+          exact_operations(pair_count(head.q.rows(), head.k.rows(), mask), head.q.cols(), head.v.cols());
     }
   }
 

@@ -8,6 +8,7 @@
 #include "dump_options.h"
 #include "help.h"
 #include "muse/check.h"
+#include "muse/exact_attention.h"
 #include "output.h"
 #include "predict.h"
 #include "table.h"
@@ -149,11 +150,9 @@ void run_blocks(BlocksOptions options) {
   const std::vector<LevelPlan> levels =
       plan_levels(options.tokens, options.tokens, options.dim, options.dim_v, config);
   const Coverage coverage = coverage_of(levels, options.tokens, config);
-  const double exact_operations = 2 * static_cast<double>(options.dim + options.dim_v) * coverage.wanted;
-  if (!options.json.empty())
-    write_text(options.json, json_text(to_json(levels, options, config, coverage, exact_operations)));
-  if (options.json != "-")
-    print(to_text(levels, options, config, coverage, exact_operations, wants_colors(stdout)));
+  const double of_exact = exact_operations(coverage.wanted, options.dim, options.dim_v);
+  write_results(options.json, to_json(levels, options, config, coverage, of_exact),
+                [&](bool colors) { return to_text(levels, options, config, coverage, of_exact, colors); });
 }
 
 }  // namespace

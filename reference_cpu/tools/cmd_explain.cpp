@@ -6,10 +6,11 @@
 
 #include "commands.h"
 #include "dump_options.h"
-#include "explanation.h"
 #include "help.h"
 #include "muse/check.h"
+#include "muse/explanation.h"
 #include "output.h"
+#include "progress_bar.h"
 #include "table.h"
 
 namespace muse::tools {
@@ -173,9 +174,15 @@ void require_index(const char* option, std::int64_t index, std::int64_t count) {
 
 template <class Scalar>
 Explanation explain(const Job& job, const ExplainOptions& options) {
+  const Head<Scalar> head = load_head<Scalar>(job.dump, options.batch, options.head, job.tokens);
+  const Config& config = job.configs.for_head(options.head);
+  // Cluster as muse_attention does.
   ProgressBar bar(3);
-  return explain_query(load_head<Scalar>(job.dump, options.batch, options.head, job.tokens), options.query,
-                       job.configs.for_head(options.head), bar);
+  const LevelLabels labels_k =
+      cluster_keys<Scalar>(head.k, head.q.rows(), config, &bar.start("cluster keys", 1, 1));
+  const LevelLabels labels_q =
+      cluster_queries<Scalar>(head.q, head.k, config, &bar.start("cluster queries", 1, 1));
+  return explain_query(head, options.query, config, labels_q, labels_k, &bar.start("explain", 1, 1));
 }
 
 void run_explain(const ExplainOptions& options) {
@@ -185,9 +192,8 @@ void run_explain(const ExplainOptions& options) {
   const Config& config = job.configs.for_head(options.head);
   const Explanation explanation =
       job.precision == Precision::single ? explain<float>(job, options) : explain<double>(job, options);
-  if (!options.json.empty())
-    write_text(options.json, json_text(to_json(explanation, job, config, options.batch)));
-  if (options.json != "-") print(to_text(explanation, job, config, options.top, wants_colors(stdout)));
+  write_results(options.json, to_json(explanation, job, config, options.batch),
+                [&](bool colors) { return to_text(explanation, job, config, options.top, colors); });
 }
 
 }  // namespace

@@ -184,10 +184,8 @@ void run_info(const InfoOptions& options) {
       }
     }
   }
-  if (!options.json.empty())
-    write_text(options.json, json_text(to_json(options.path, dump, non_finite, heads, causal)));
-  if (options.json != "-")
-    print(to_text(options.path, dump, non_finite, heads, causal, wants_colors(stdout)));
+  write_results(options.json, to_json(options.path, dump, non_finite, heads, causal),
+                [&](bool colors) { return to_text(options.path, dump, non_finite, heads, causal, colors); });
 }
 
 }  // namespace
@@ -200,14 +198,8 @@ void add_info_command(CLI::App& app) {
       "norms of its queries, keys and values, the entropy of its attention, and the share of its mass on "
       "far tokens. NaN and infinities are counted here; the other commands refuse them.",
       "muse info DUMP --json -");
-  command
-      ->add_option("DUMP", options->path,
-                   "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")
-      ->required()
-      ->type_name("");
-  command->add_option("--threads", options->threads, described("threads to run on", "threads", "one a core"))
-      ->type_name("INT")
-      ->check(unnamed(CLI::Range(1, 4096)));
+  add_dump_argument(*command, options->path);
+  add_threads_option(*command, options->threads);
   add_json_option(*command, options->json);
   command->callback([options] { run_info(*options); });
 }

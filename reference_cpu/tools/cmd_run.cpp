@@ -122,7 +122,7 @@ nlohmann::ordered_json to_json(const Job& job, const MethodSpec& spec, const std
   return json;
 }
 
-std::string to_table(const Job& job, const std::vector<HeadCost>& costs) {
+std::string to_table(const Job& job, const std::vector<HeadCost>& costs, bool colors) {
   const auto left = Table::Align::left;
   Table table({{"head", left}, {"stage", left}, {"seconds"}, {"operations"}});
   for (const HeadCost& cost : costs) {
@@ -134,7 +134,7 @@ std::string to_table(const Job& job, const std::vector<HeadCost>& costs) {
                  stage.stage.find('.') == std::string::npos ? seconds_text(stage.seconds) : "",
                  operations_text(stage.operations)});
   }
-  return table.text(wants_colors(stdout));
+  return table.text(colors);
 }
 
 template <class Scalar>
@@ -160,10 +160,11 @@ void run_method(const RunOptions& options, const Job& job, const MethodSpec& spe
   throw_if_interrupted();
   fs::create_directories(options.out);
   write_outputs(options.out, job, spec.method, outputs);
-  const std::string json = json_text(to_json(job, spec, costs, outputs.non_finite));
-  write_text((fs::path(options.out) / "run.json").string(), json);
-  if (!options.json.empty()) write_text(options.json, json);
-  if (options.json != "-") print(to_table(job, costs) + fmt::format("written to {}\n", options.out));
+  const nlohmann::ordered_json json = to_json(job, spec, costs, outputs.non_finite);
+  write_text((fs::path(options.out) / "run.json").string(), json_text(json));
+  write_results(options.json, json, [&](bool colors) {
+    return to_table(job, costs, colors) + fmt::format("written to {}\n", options.out);
+  });
   if (outputs.non_finite > 0)
     fmt::print(
         stderr, "{}\n",

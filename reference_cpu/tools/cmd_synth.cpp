@@ -156,12 +156,11 @@ void run_synth(const SynthOptions& options) {
   const Dump dump = make_dump(with_defaults(options));
   throw_if_interrupted();
   write_dump(options.out, dump);
-  const nlohmann::ordered_json json = dump_json(options.out, dump);
-  if (!options.json.empty()) write_text(options.json, json_text(json));
-  if (options.json != "-")
-    print(fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, shape_text(dump, dump.q),
-                      shape_text(dump, dump.k), shape_text(dump, dump.v), options.dtype,
-                      number_text(dump.scale)));
+  write_results(options.json, dump_json(options.out, dump), [&](bool) {
+    return fmt::format("{}: q {} k {} v {}, {}, scale {}\n", options.out, shape_text(dump, dump.q),
+                       shape_text(dump, dump.k), shape_text(dump, dump.v), options.dtype,
+                       number_text(dump.scale));
+  });
 }
 
 }  // namespace

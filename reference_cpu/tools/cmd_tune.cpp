@@ -160,11 +160,11 @@ void run_tune(const TuneOptions& options) {
   write_in_place(options.out, [&](const std::filesystem::path& temporary) {
     write_config(temporary.string(), configs, nlohmann::json::parse(json_text(json)));
   });
-  if (!options.json.empty()) write_text(options.json, json_text(json));
-  if (options.json == "-") return;
-  std::string text;
-  for (const Answer& answer : answers) text += to_text(answer, job, options, wants_colors(stdout)) + "\n";
-  print(text + fmt::format("written to {}; use it with --config {}\n", options.out, options.out));
+  write_results(options.json, json, [&](bool colors) {
+    std::string text;
+    for (const Answer& answer : answers) text += to_text(answer, job, options, colors) + "\n";
+    return text + fmt::format("written to {}; use it with --config {}\n", options.out, options.out);
+  });
 }
 
 }  // namespace

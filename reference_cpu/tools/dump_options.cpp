@@ -49,12 +49,16 @@ std::uint64_t fingerprint(const Dump& dump) {
 
 }  // namespace
 
-void ConfigOptions::add_to(CLI::App& command) {
+void ConfigOptions::add_to(CLI::App& command, const std::map<std::string, std::string>& renamed) {
   const std::string group = "The method";
   const auto add = [&](const OptionInfo& option) {
     Typed& typed = typed_[option.name];
-    typed.option = command.add_option("--" + option.name, typed.text,
-                                      described(option.help, option.unit, option.default_value));
+    const auto other = renamed.find(option.name);
+    const std::string& name = other == renamed.end() ? option.name : other->second;
+    typed.option = command.add_option(
+        "--" + name, typed.text,
+        described(option.help, option.unit,
+                  option.default_rule.empty() ? option.default_value : option.default_rule));
     typed.option->type_name(option.type)->group(group);
   };
   for (const OptionInfo& option : option_table()) {
@@ -84,12 +88,24 @@ void set_for_all(ConfigSet& configs, const std::string& name, const std::string&
   for (auto& [head, config] : configs.heads) set_option(config, name, text);
 }
 
-void DumpOptions::add_to(CLI::App& command, bool with_heads) {
+void add_dump_argument(CLI::App& command, std::string& path) {
   command
-      .add_option("DUMP", path_,
+      .add_option("DUMP", path,
                   "folder with meta.json, q.npy, k.npy and v.npy, or an .npz or .safetensors file")
       ->required()
       ->type_name("");
+}
+
+CLI::Option* add_threads_option(CLI::App& command, std::int64_t& threads) {
+  return command
+      .add_option("--threads", threads,
+                  described("threads to run on; results do not depend on it", "threads", "one a core"))
+      ->type_name("INT")
+      ->check(unnamed(CLI::Range(std::int64_t{1}, kMostThreads)));
+}
+
+void DumpOptions::add_to(CLI::App& command, bool with_heads) {
+  add_dump_argument(command, path_);
   config_.add_to(command);
   const std::string group = "What to run on";
   if (with_heads)
@@ -100,12 +116,7 @@ void DumpOptions::add_to(CLI::App& command, bool with_heads) {
       ->type_name("INT")
       ->check(unnamed(CLI::PositiveNumber))
       ->group(group);
-  command
-      .add_option("--threads", threads_,
-                  described("threads to run on; results do not depend on it", "threads", "one a core"))
-      ->type_name("INT")
-      ->check(unnamed(CLI::Range(std::int64_t{1}, kMostThreads)))
-      ->group(group);
+  add_threads_option(command, threads_)->group(group);
   command
       .add_option("--dtype", dtype_,
                   described("numbers to compute in; double is for checking float", "", "float"))

@@ -17,7 +17,8 @@ namespace muse::tools {
 /// The method's parameters as typed: those of muse::option_table(), and a config file under them.
 class ConfigOptions {
  public:
-  void add_to(CLI::App& command);
+  /// `renamed`: names of options that the command has another use for, and what they are called instead.
+  void add_to(CLI::App& command, const std::map<std::string, std::string>& renamed = {});
   /// Defaults, then the config file, then what was typed, which also wins over the file's values for single
   /// heads.
   [[nodiscard]] ConfigSet resolve(const Config& defaults) const;
@@ -76,6 +77,12 @@ class DumpOptions {
   std::int64_t tokens_ = 0, threads_ = 0;
   ConfigOptions config_;
 };
+
+/// The argument DUMP.
+void add_dump_argument(CLI::App& command, std::string& path);
+
+/// The option --threads.
+CLI::Option* add_threads_option(CLI::App& command, std::int64_t& threads);
 
 /// An array's shape as it is in the dump's files: without the batch axis where they have none.
 [[nodiscard]] std::vector<std::int64_t> shape_in_files(const Dump& dump, const Array& array);

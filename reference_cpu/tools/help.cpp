@@ -68,9 +68,7 @@ void use_project_help(CLI::App& app) {
 
 std::string described(const std::string& help, const std::string& unit, const std::string& default_value) {
   std::string facts = unit;
-  const bool tells_default = help.find("Default: ") != std::string::npos;
-  if (!default_value.empty() && !tells_default)
-    facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
+  if (!default_value.empty()) facts.append(facts.empty() ? "" : "; ").append("default " + default_value);
   return facts.empty() ? help : help + " [" + facts + "]";
 }
 

@@ -10,7 +10,7 @@ namespace muse::tools {
 void use_project_help(CLI::App& app);
 
 /// The text beside an option: "HELP [UNIT; default DEFAULT]"; an empty unit or default is left
-/// out, and so is a default that HELP itself tells.
+/// out.
 [[nodiscard]] std::string described(const std::string& help, const std::string& unit,
                                     const std::string& default_value);
 

@@ -10,10 +10,6 @@
 namespace muse::tools {
 namespace {
 
-double pair_operations(Index D, Index Dv) {
-  return 2 * static_cast<double>(D + Dv);
-}
-
 // Whether both parameters give keys the same clusters.
 bool same_key_clusters(const Config& a, const Config& b) {
   return a.mode == b.mode && a.cluster_by == b.cluster_by && a.clusters_k == b.clusters_k &&
@@ -78,7 +74,7 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
     const auto start = std::chrono::steady_clock::now();
     result.attention = exact_attention<Scalar>(head.q, head.k, head.v, head.scale, mask, &progress);
     result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    result.operations = pair_operations(D, Dv) * pairs;
+    result.operations = exact_operations(pairs, D, Dv);
     result.stages = {{spec_.method == Method::local ? "local" : "exact", result.seconds, result.operations}};
     return result;
   }
@@ -109,7 +105,7 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
 double expected_operations(const MethodSpec& spec, Index head, Index Nq, Index Nk, Index D, Index Dv) {
   const Config& config = spec.configs.for_head(head);
   if (spec.method == Method::muse) return planned_operations(plan_levels(Nq, Nk, D, Dv, config)).total();
-  return pair_operations(D, Dv) * pair_count(Nq, Nk, mask_of(spec.method, config));
+  return exact_operations(pair_count(Nq, Nk, mask_of(spec.method, config)), D, Dv);
 }
 
 template class MethodRunner<float>;

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "muse/check.h"
+#include "table.h"
 
 namespace muse::tools {
 
@@ -56,6 +57,12 @@ void write_in_place(const std::filesystem::path& path,
 
 std::string json_text(const nlohmann::ordered_json& value) {
   return value.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+void write_results(const std::string& json_destination, const nlohmann::ordered_json& json,
+                   const std::function<std::string(bool colors)>& text) {
+  if (!json_destination.empty()) write_text(json_destination, json_text(json));
+  if (json_destination != "-") print(text(wants_colors(stdout)));
 }
 
 std::string csv_field(const std::string& text) {

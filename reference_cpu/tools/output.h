@@ -23,6 +23,11 @@ void write_in_place(const std::filesystem::path& path,
 /// JSON as the project writes it; numbers that are NaN or infinite become null.
 [[nodiscard]] std::string json_text(const nlohmann::ordered_json& value);
 
+/// How commands end: JSON to `json_destination`, if one is given, and the text for people to standard output,
+/// unless the JSON goes there. `text` is told whether to use colours.
+void write_results(const std::string& json_destination, const nlohmann::ordered_json& json,
+                   const std::function<std::string(bool colors)>& text);
+
 /// A field of a CSV line, quoted if it must be.
 [[nodiscard]] std::string csv_field(const std::string& text);
 

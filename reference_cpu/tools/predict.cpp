@@ -3,14 +3,15 @@
 #include <algorithm>
 
 #include "muse/exact_attention.h"
+#include "muse/far_field.h"
 
 namespace muse::tools {
 namespace {
 
-// As far_attention and the clustering count, with n_j = S / C for every cluster.
+// As far_attention and the clustering count, with n_j = S / C for every cluster, and queries for every query
+// cluster.
 OperationCounts block_operations(const Block& block, const LevelPlan& plan, Index D, Index Dv,
                                  const Config& config) {
-  const auto d = static_cast<double>(D), dv = static_cast<double>(Dv);
   const auto Nq = static_cast<double>(block.queries()), Nk = static_cast<double>(block.keys());
   const auto Cq = static_cast<double>(plan.clusters_q), Ck = static_cast<double>(plan.clusters_k);
   const double r = std::min(static_cast<double>(plan.retrieve), Ck);
@@ -20,16 +21,15 @@ OperationCounts block_operations(const Block& block, const LevelPlan& plan, Inde
   OperationCounts operations;
   operations.clustering = cluster_operations(block.keys(), plan.clusters_k, D, config) +
                           cluster_operations(home, plan.clusters_q, D, config);
-  if (config.mode == Mode::causal) operations.clustering += 2 * Cq * Nq * d;
-  if (config.metric == Metric::key_covariance) {
-    const double mapped = static_cast<double>(home) + Nk + (config.mode == Mode::causal ? Nq : 0);
-    operations.clustering += 2 * mapped * d * d;
-  }
-  operations.summaries = config.order == Order::centroid ? 2 * Cq * Ck * d : 2 * Cq * Nk * (2 * d + dv);
-  operations.far_field = 2 * Nq * (Ck - r) * (d + dv);
-  if (config.order == Order::dipole_value)
-    operations.far_field += 2 * d * dv * (Nq * (Ck - r) + Cq * (Nk - retrieved));
-  operations.retrieval = 2 * Nq * retrieved * (d + dv);
+  if (config.mode == Mode::causal)
+    operations.clustering += kmeans_operations(block.queries(), plan.clusters_q, D, 0);
+  if (config.metric == Metric::key_covariance)
+    operations.clustering +=
+        metric_operations(block.keys() + home + (config.mode == Mode::causal ? block.queries() : 0), D);
+  operations.summaries =
+      config.order == Order::centroid ? plain_operations(Cq, Ck, D) : tilted_operations(Cq, Nk, D, Dv);
+  operations.far_field = far_field_operations(Nq * (Ck - r), Cq * (Nk - retrieved), D, Dv, config.order);
+  operations.retrieval = exact_operations(Nq * retrieved, D, Dv);
   return operations;
 }
 
@@ -40,7 +40,7 @@ std::vector<LevelPlan> plan_levels(Index Nq, Index Nk, Index D, Index Dv, const 
   if (config.mode != Mode::acausal) {
     LevelPlan diagonal{.size = config.block, .blocks = ceil_div(Nq, config.block), .queries = Nq};
     diagonal.pairs = pair_count(Nq, Nk, {.causal = true, .block = config.block});
-    diagonal.operations.local = 2 * static_cast<double>(D + Dv) * diagonal.pairs;
+    diagonal.operations.local = exact_operations(diagonal.pairs, D, Dv);
     levels.push_back(diagonal);
   }
   for (const Block& block : approximated_blocks(Nq, Nk, config)) {

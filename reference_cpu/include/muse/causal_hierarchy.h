@@ -37,4 +37,8 @@ struct Block {
 /// first exception says is thrown on. `blocks` are sorted by level.
 void for_each_block(std::span<const Block> blocks, const std::function<void(const Block&)>& work);
 
+/// The same in any order, for work that does not depend on other levels: the blocks larger than a thread's
+/// share of the rest one after the other, then all others side by side, the largest first.
+void for_each_block_any_order(std::span<const Block> blocks, const std::function<void(const Block&)>& work);
+
 }  // namespace muse

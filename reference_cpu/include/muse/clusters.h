@@ -60,4 +60,9 @@ template <class Scalar>
 template <class Scalar>
 [[nodiscard]] Matrix<Scalar> key_covariance_root(const MatrixView<Scalar>& k);
 
+/// Operations of key_covariance_root of `tokens` keys, and of mapping as many tokens by it.
+[[nodiscard]] inline double metric_operations(Index tokens, Index D) {
+  return 2 * static_cast<double>(tokens * D * D);
+}
+
 }  // namespace muse

@@ -70,11 +70,12 @@ struct Config {
 
 /// One parameter as a person meets it.
 struct OptionInfo {
-  std::string name;           ///< as on the command line, without the dashes
-  std::string type;           ///< what is written after it
-  std::string unit;           ///< "tokens", "clusters", … or empty
-  std::string default_value;  ///< as text that `set_option` takes
-  std::string help;           ///< one sentence
+  std::string name;               ///< as on the command line, without the dashes
+  std::string type;               ///< what is written after it
+  std::string unit;               ///< "tokens", "clusters", … or empty
+  std::string default_value;      ///< as text that `set_option` takes
+  std::string help;               ///< one sentence
+  std::string default_rule = {};  ///< what commands go by in place of default_value, if they know more
 };
 
 /// Every parameter of Config, in the order in which help and files show them.

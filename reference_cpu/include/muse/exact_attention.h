@@ -39,4 +39,9 @@ template <class Scalar>
 /// Pairs (query, key) that exact_attention visits under `mask`.
 [[nodiscard]] double pair_count(Index Nq, Index Nk, const Mask& mask);
 
+/// Operations of exact attention to `pairs` pairs of a query and a key.
+[[nodiscard]] inline double exact_operations(double pairs, Index D, Index Dv) {
+  return 2 * pairs * static_cast<double>(D + Dv);
+}
+
 }  // namespace muse

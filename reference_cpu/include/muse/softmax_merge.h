@@ -35,9 +35,47 @@ template <class Scalar, class Row>
 Scalar softmax_row(Row&& logits) {
   const Scalar m = logits.maxCoeff();
   const Scalar sum = exponentiate<Scalar>(logits, m);
-  logits /= sum;
+  logits *= 1 / sum;
   return m + std::log(sum);
 }
+
+/// Attention as it is summed up over one set of keys after the other: under the largest logit so far, and not
+/// yet divided by the sum of weights.
+template <class Scalar>
+struct RunningAttention {
+  Matrix<Scalar> o;  ///< [N, Dv] sum of e^{logit - m} v so far
+  Vector<Scalar> m;  ///< [N] largest logit so far; -infinity at first
+  Vector<Scalar> l;  ///< [N] sum of e^{logit - m} so far
+
+  RunningAttention(Index N, Index Dv)
+      : o(Matrix<Scalar>::Zero(N, Dv)),
+        m(Vector<Scalar>::Constant(N, -std::numeric_limits<Scalar>::infinity())),
+        l(Vector<Scalar>::Zero(N)) {}
+
+  /// Turns the logits of query `row` to the next keys into weights e^{logit - m}, for the caller to add their
+  /// values to o. At least one logit must be finite.
+  template <class Row>
+  void weigh(Index row, Row&& logits) {
+    // Move the running maximum, and rescale what was summed under the old one.
+    const Scalar m_new = std::max(m[row], logits.maxCoeff());
+    const Scalar rescale = std::exp(m[row] - m_new);
+    m[row] = m_new;
+    l[row] = rescale * l[row] + exponentiate<Scalar>(logits, m_new);
+    if (rescale != 1) o.row(row) *= rescale;
+  }
+
+  /// Divides by the sum of weights: o / l and L = m + log l.
+  [[nodiscard]] Attention<Scalar> finish() && {
+    Attention<Scalar> out;
+    out.lse.resize(l.size());
+    for (Index row = 0; row < o.rows(); ++row) {
+      out.lse[row] = m[row] + std::log(l[row]);
+      if (l[row] > 0) o.row(row) *= 1 / l[row];
+    }
+    out.o = std::move(o);
+    return out;
+  }
+};
 
 /// Merges `part` into `sum`: the attention to the union of two disjoint sets of keys (1.3):
 ///     L = logaddexp(L1, L2),   o = e^{L1-L} o1 + e^{L2-L} o2

@@ -367,6 +367,10 @@ Furniture furnish(const Axes& axes, const Canvas& canvas, double width, double h
   f.frame = frame_of(f.scales, {0, 0, width, height});
   const bool ticks = detail < Detail::no_ticks;
   f.titled = detail < Detail::no_labels && !axes.title.empty();
+  if (axes.table) {
+    if (f.titled) f.margins.top = canvas.px(8) + canvas.line_height(kTitleFont) + canvas.px(4);
+    return f;
+  }
   f.x_labelled = detail < Detail::no_labels && !axes.x.label.empty();
   f.y_labelled = detail < Detail::no_labels && !axes.y.label.empty();
   f.bar_shown = ticks && axes.color_bar.has_value();
@@ -750,6 +754,100 @@ class MarkPainter {
   std::vector<Point> avoid_;
 };
 
+// ---- Tables ----
+
+constexpr double kColumnGap = 14;
+
+double row_height(const Canvas& canvas) {
+  return std::ceil(1.4 * canvas.line_height(kTickFont));
+}
+
+// As wide as their widest cells; where the frame is too narrow, the widest columns give way first.
+std::vector<double> column_widths(const TextTable& table, const Canvas& canvas, double width) {
+  std::size_t columns = table.headings.size();
+  for (const TextTable::Row& row : table.rows) columns = std::max(columns, row.cells.size());
+  std::vector<double> widths(columns);
+  for (std::size_t c = 0; c < table.headings.size(); ++c)
+    widths[c] = canvas.text_width(table.headings[c], kTickFont);
+  for (const TextTable::Row& row : table.rows) {
+    if (row.heading) continue;
+    for (std::size_t c = 0; c < row.cells.size(); ++c)
+      widths[c] = std::max(widths[c], canvas.text_width(row.cells[c], kTickFont) +
+                                          (c == 0 && row.swatch ? row_height(canvas) : 0));
+  }
+  double room = width - canvas.px(kColumnGap) * static_cast<double>(columns);
+  for (double& w : widths) w += 1, room -= w;
+  while (room < -0.5) {
+    const auto widest = std::max_element(widths.begin(), widths.end());
+    const double cut = std::min(-room, std::max(1.0, 0.05 * *widest));
+    if (*widest <= cut) break;
+    *widest -= cut;
+    room += cut;
+  }
+  return widths;
+}
+
+Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
+                 std::vector<std::string>& notes) {
+  const Theme& theme = canvas.theme();
+  const double height = row_height(canvas);
+  const bool headed = !table.headings.empty();
+  const double top = box.y0 + (headed ? height : 0);
+  const std::vector<double> widths = column_widths(table, canvas, box.width());
+  const auto fitting = static_cast<std::size_t>(std::max(0.0, std::floor((box.y1 - top) / height)));
+  const std::size_t shown = std::min(table.rows.size(), fitting);
+
+  const auto write_cells = [&](const std::vector<std::string>& cells, double y, Color color, double indent) {
+    double x = box.x0;
+    for (std::size_t c = 0; c < cells.size(); ++c) {
+      const bool right = c < table.aligns.size() && table.aligns[c] == HAlign::right;
+      const double left = c == 0 ? indent : 0;
+      const std::string text = canvas.fitted(cells[c], kTickFont, widths[c] - left);
+      if (!text.empty())
+        canvas.text(text, kTickFont, color, {right ? x + widths[c] : x + left, y + 0.5 * height},
+                    right ? HAlign::right : HAlign::left, VAlign::middle, TextRole::mark);
+      x += widths[c] + canvas.px(kColumnGap);
+    }
+  };
+  if (headed) {
+    write_cells(table.headings, box.y0, theme.muted, 0);
+    double right = box.x0 - canvas.px(kColumnGap);
+    for (const double width : widths) right += width + canvas.px(kColumnGap);
+    canvas.rule({box.x0, top - 1}, {std::min(right, box.x1), top - 1}, {theme.line, 1, {}});
+  }
+  for (std::size_t r = 0; r < shown; ++r) {
+    const TextTable::Row& row = table.rows[r];
+    const double y = top + static_cast<double>(r) * height;
+    if (row.highlighted) canvas.fill({box.x0 - canvas.px(4), y, box.x1, y + height}, theme.grid);
+    if (row.heading) {
+      if (!row.cells.empty())
+        canvas.text(canvas.fitted(row.cells[0], {kTickFont.size, true}, box.width()), {kTickFont.size, true},
+                    theme.ink, {box.x0, y + 0.6 * height}, HAlign::left, VAlign::middle, TextRole::mark);
+      continue;
+    }
+    double indent = 0;
+    if (row.swatch) {
+      const double side = std::round(0.55 * height), at = std::round(y + 0.5 * (height - side));
+      canvas.fill({box.x0, at, box.x0 + side, at + side}, *row.swatch);
+      indent = height;
+    }
+    write_cells(row.cells, y, theme.ink, indent);
+  }
+  if (shown < table.rows.size())
+    notes.push_back(fmt::format("{} of {} rows of a table left out for lack of room.",
+                                table.rows.size() - shown, table.rows.size()));
+  const double rows = std::max(1.0, std::floor((box.y1 - top) / height));
+  std::vector<double> columns;
+  for (double x = box.x0; const double width : widths) {
+    columns.push_back(x);
+    x += width + canvas.px(kColumnGap);
+  }
+  return {.box = box,
+          .x = AxisMap(Scale(ScaleKind::linear, {0, 1}), box.x0, box.x1, false),
+          .y = AxisMap(Scale(ScaleKind::linear, {0, rows}), top, top + rows * height, false),
+          .columns = std::move(columns)};
+}
+
 // ---- Drawing the furniture ----
 
 void draw_grid(const Axes& axes, const Furniture& f, const Frame& frame, Canvas& canvas) {
@@ -936,6 +1034,10 @@ double aspect_of(const Axes& axes) {
 Frame draw_axes(const Axes& axes, Canvas& canvas, const PixelBox& box, Detail detail,
                 std::vector<std::string>& notes) {
   const Furniture f = furnish(axes, canvas, box.width(), box.height(), detail);
+  if (axes.table) {
+    draw_labels(axes, f, frame_of(f.scales, box), canvas);
+    return draw_table(*axes.table, canvas, box, notes);
+  }
   const Frame frame = frame_of(f.scales, box);
   draw_grid(axes, f, frame, canvas);
   MarkPainter painter(axes, frame, canvas, detail, notes);

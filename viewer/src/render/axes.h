@@ -154,9 +154,24 @@ struct ColorBar {
 /// The colour bar of a heatmap: says whether values lie beyond the range or are missing.
 [[nodiscard]] ColorBar color_bar_of(const Heatmap& heatmap, std::string label);
 
-/// One plot.
+/// Rows of text in columns as wide as they need. In its frame y counts rows: row i lies from i to i + 1, the
+/// headings above 0, so that a pointer finds the row that it is over.
+struct TextTable {
+  struct Row {
+    std::vector<std::string> cells = {};
+    bool heading = false;              ///< the first cell in bold, over all columns
+    bool highlighted = false;          ///< on a background of its own
+    std::optional<Color> swatch = {};  ///< a square of that colour before the first cell
+  };
+  std::vector<std::string> headings = {};
+  std::vector<HAlign> aligns = {};  ///< of the columns; missing ones are left
+  std::vector<Row> rows = {};
+};
+
+/// One plot, or a table.
 struct Axes {
   std::string title = {};
+  std::optional<TextTable> table = {};  ///< drawn instead of axes and marks
   Axis x, y;
   bool equal_aspect = false;  ///< a unit of x is as long as a unit of y
   std::optional<ColorBar> color_bar = {};
@@ -194,6 +209,7 @@ class AxisMap {
 struct Frame {
   PixelBox box;
   AxisMap x, y;
+  std::vector<double> columns = {};  ///< of a table: left edges of its columns, in pixels
 
   [[nodiscard]] Point to_pixel(double x_value, double y_value) const {
     return {x.to_pixel(x_value), y.to_pixel(y_value)};

@@ -17,6 +17,7 @@ struct FigureOptions {
   int height = 700;     ///< pixels of the picture
   double ui_scale = 1;  ///< 2 on a HiDPI screen: text and lines are twice as large
   bool dark = false;
+  bool minimap = true;  ///< beside a zoomed map; the window has one of its own
 };
 
 /// A picture, and what is where in it.

@@ -3,13 +3,12 @@
 
 #include <vector>
 
-#include "dump_options.h"
 #include "muse/config.h"
 #include "muse/head.h"
 #include "muse/muse_attention.h"
-#include "progress_bar.h"
+#include "muse/progress.h"
 
-namespace muse::tools {
+namespace muse {
 
 /// A key cluster as one query meets it. Masses are natural logarithms.
 struct ClusterView {
@@ -62,9 +61,11 @@ struct Explanation {
   std::vector<double> exact_o = {}, o = {};  ///< [Dv]
 };
 
-/// Runs the stages of the method on `head` for query `t`, with the library's own functions.
+/// Runs the stages of the method on `head` for query `t`, with the library's own functions and the labels that
+/// cluster_queries and cluster_keys give. Cancelled between the levels.
 template <class Scalar>
 [[nodiscard]] Explanation explain_query(const Head<Scalar>& head, Index t, const Config& config,
-                                        ProgressBar& bar);
+                                        const LevelLabels& labels_q, const LevelLabels& labels_k,
+                                        const Progress* progress = nullptr);
 
-}  // namespace muse::tools
+}  // namespace muse

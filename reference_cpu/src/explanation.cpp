@@ -1,14 +1,15 @@
-#include "explanation.h"
+#include "muse/explanation.h"
 
 #include <algorithm>
 #include <cmath>
 
+#include "muse/check.h"
 #include "muse/exact_attention.h"
 #include "muse/far_field.h"
 #include "muse/retrieval.h"
 #include "muse/softmax_merge.h"
 
-namespace muse::tools {
+namespace muse {
 namespace {
 
 // Exact attention of one query to some of the head's keys, in double.
@@ -130,15 +131,11 @@ Part<Scalar> explain_block(const Head<Scalar>& head, Index t, const Block& block
 }  // namespace
 
 template <class Scalar>
-Explanation explain_query(const Head<Scalar>& head, Index t, const Config& config, ProgressBar& bar) {
+Explanation explain_query(const Head<Scalar>& head, Index t, const Config& config,
+                          const LevelLabels& labels_q, const LevelLabels& labels_k, const Progress* progress) {
   const Index Nq = head.q.rows(), Nk = head.k.rows();
+  MUSE_REQUIRE(t >= 0 && t < Nq, "explain_query: expected a query from 0 to ", Nq - 1, ", found ", t);
   const bool causal = config.mode != Mode::acausal;
-  // Cluster as muse_attention does.
-  const LevelLabels labels_k = cluster_keys<Scalar>(head.k, Nq, config, &bar.start("cluster keys", 1, 1));
-  const LevelLabels labels_q =
-      cluster_queries<Scalar>(head.q, head.k, config, &bar.start("cluster queries", 1, 1));
-  (void)bar.start("explain", 1, 1);
-
   Explanation explanation{.head = head.head,
                           .kv_head = head.kv_head,
                           .query = t,
@@ -167,6 +164,7 @@ Explanation explain_query(const Head<Scalar>& head, Index t, const Config& confi
   // Then each block that holds the query, merged in the order of the levels.
   for (const Block& block : approximated_blocks(Nq, Nk, config)) {
     if (t < block.query_begin || t >= block.query_end) continue;
+    throw_if_cancelled(progress);
     Part<Scalar> part =
         explain_block(head, t, block, labels_q, labels_k, config, truth, explanation.exact_lse);
     softmax_merge(merged, part.attention);
@@ -182,7 +180,9 @@ Explanation explain_query(const Head<Scalar>& head, Index t, const Config& confi
   return explanation;
 }
 
-template Explanation explain_query<float>(const Head<float>&, Index, const Config&, ProgressBar&);
-template Explanation explain_query<double>(const Head<double>&, Index, const Config&, ProgressBar&);
+template Explanation explain_query<float>(const Head<float>&, Index, const Config&, const LevelLabels&,
+                                              const LevelLabels&, const Progress*);
+template Explanation explain_query<double>(const Head<double>&, Index, const Config&, const LevelLabels&,
+                                              const LevelLabels&, const Progress*);
 
-}  // namespace muse::tools
+}  // namespace muse

@@ -1,0 +1,350 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <set>
+#include <sstream>
+
+#include "app/export.h"
+#include "muse/check.h"
+#include "viewer_dumps.h"
+#include "views/view.h"
+
+using namespace muse;
+using namespace muse::viewer;
+using muse::render::Drawn;
+using muse::render::FigureOptions;
+using muse::render::Point;
+
+namespace {
+
+constexpr FigureOptions kSmall{.width = 900, .height = 560};
+
+ViewState small_state(const Slot& slot = small_slot()) {
+  ViewState state;
+  state.slots = {slot};
+  return state;
+}
+
+// Words that an option's type names, such as linear|log.
+std::vector<std::string> words_of(const std::string& type) {
+  std::vector<std::string> words;
+  std::istringstream parts(type);
+  for (std::string part; std::getline(parts, part, '|');)
+    if (!part.empty() && part.find_first_not_of("abcdefghijklmnopqrstuvwxyz") == std::string::npos)
+      words.push_back(part);
+  return words;
+}
+
+void check_picture(const Drawn& drawn, const FigureOptions& options) {
+  CHECK(drawn.image.width == options.width);
+  CHECK(drawn.image.height == options.height);
+  CHECK_FALSE(drawn.frames.empty());
+  for (const auto& text : drawn.texts) {
+    CAPTURE(text.text);
+    CHECK(text.box.x0 >= -1);
+    CHECK(text.box.x1 <= options.width + 1);
+    CHECK(text.box.y0 >= -1);
+    CHECK(text.box.y1 <= options.height + 1);
+  }
+}
+
+// Prepares and draws one view, and checks what comes.
+std::shared_ptr<const ViewContent> show(const View& view, Analysis& analysis, const ViewState& state,
+                                        const FigureOptions& options = kSmall) {
+  WatchedTask task;
+  const auto content = view.prepare(analysis, state, task);
+  check_picture(content->draw(options, state.selection), options);
+  const Numbers numbers = content->numbers();
+  CHECK_FALSE(numbers.columns.empty());
+  CHECK(numbers.values.size() == numbers.rows() * numbers.columns.size());
+  CHECK((numbers.labels.empty() || numbers.labels.size() == numbers.rows()));
+  return content;
+}
+
+Point middle_of(const render::Frame& frame, double x, double y) {
+  return frame.to_pixel(x, y);
+}
+
+}  // namespace
+
+TEST_CASE("there are nine views, each with a name of its own") {
+  std::set<std::string_view> names;
+  for (const View* view : all_views()) {
+    names.insert(view->name());
+    CHECK(&view_named(view->name()) == view);
+    CHECK_FALSE(view->title().empty());
+    CHECK_FALSE(view->help().empty());
+  }
+  CHECK(names == std::set<std::string_view>{"clusters", "attention", "error", "blocks", "profile",
+                                            "histogram", "tradeoff", "inspector", "kmeans"});
+  CHECK_THROWS_AS((void)view_named("pie"), UsageError);
+}
+
+TEST_CASE("every view draws with every value of every option") {
+  const OpenDump open(random_dump(2, 160, 8));
+  Analysis analysis(open.session);
+  for (const View* view : all_views()) {
+    CAPTURE(view->name());
+    for (const ViewOptionInfo& option : view_option_table())
+      for (const std::string& word : words_of(option.type)) {
+        CAPTURE(option.name);
+        CAPTURE(word);
+        // The full grid of settings takes long, and only one view has it.
+        if (word == "full") continue;
+        ViewState state = small_state();
+        set_view_option(state.view, option.name, word);
+        state.selection.locked = Target{.query = 100};
+        (void)show(*view, analysis, state);
+      }
+    for (const auto& [name, value] :
+         std::initializer_list<std::pair<const char*, const char*>>{{"range", "1%:99%"},
+                                                                    {"range", "1e-3:0.5"},
+                                                                    {"level", "0"},
+                                                                    {"block-index", "0"},
+                                                                    {"up-to-level", "-1"},
+                                                                    {"up-to-level", "1"},
+                                                                    {"pass", "0"},
+                                                                    {"bins", "7"},
+                                                                    {"top", "3"},
+                                                                    {"zoom", "10:40,60:90"}}) {
+      CAPTURE(name);
+      CAPTURE(value);
+      // A zoom is in the units of the view's own axes.
+      if (std::string_view(name) == "zoom" && view->name() != "attention" && view->name() != "blocks")
+        continue;
+      ViewState state = small_state();
+      set_view_option(state.view, name, value);
+      (void)show(*view, analysis, state);
+    }
+  }
+}
+
+TEST_CASE("every view compares two methods, shows one without clusters or says why it cannot") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  for (const View* view : all_views()) {
+    CAPTURE(view->name());
+    ViewState state = small_state();
+    state.slots.push_back(small_slot("4", "32", "0"));
+    for (const bool locked : {false, true}) {
+      if (locked) state.selection.locked = Target{.query = 70, .key = 20};
+      (void)show(*view, analysis, state);
+    }
+    Slot local = small_slot();
+    local.method = Method::local;
+    state.slots[1] = local;
+    (void)show(*view, analysis, state);
+    Slot exact = small_slot();
+    exact.method = Method::exact;
+    for (const Slot& alone : {local, exact}) {
+      try {
+        (void)show(*view, analysis, small_state(alone));
+        CHECK(view->name() != "kmeans");
+      } catch (const Error& error) {
+        CHECK(std::string(error.what()).find("clusters") != std::string::npos);
+        CHECK((view->name() == "clusters" || view->name() == "kmeans"));
+      }
+    }
+    ViewState acausal = small_state();
+    set_option(acausal.slots[0].config, "mode", "acausal");
+    (void)show(*view, analysis, acausal);
+  }
+}
+
+TEST_CASE("per pair and per block: error and histogram show them, alone and compared") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  for (const char* per : {"pair", "block"})
+    for (const char* metric : {"value", "signed", "absolute", "squared", "relative"})
+      for (const char* view : {"error", "histogram"}) {
+        CAPTURE(per);
+        CAPTURE(metric);
+        ViewState state = small_state();
+        set_view_option(state.view, "per", per);
+        set_view_option(state.view, "metric", metric);
+        (void)show(view_named(view), analysis, state);
+        state.slots.push_back(small_slot("4", "32", "0"));
+        (void)show(view_named(view), analysis, state);
+      }
+}
+
+TEST_CASE("pictures of any size, light and dark; the same arguments give the same pixels") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session), another(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  state.selection.locked = Target{.query = 100};
+  for (const View* view : all_views()) {
+    CAPTURE(view->name());
+    const auto content = view->prepare(analysis, state, task);
+    for (const FigureOptions& options :
+         {FigureOptions{.width = 60, .height = 40}, FigureOptions{.width = 300, .height = 900},
+          FigureOptions{.width = 1400, .height = 300, .dark = true},
+          FigureOptions{.width = 1200, .height = 900, .ui_scale = 2}})
+      check_picture(content->draw(options, state.selection), options);
+    const Drawn once = content->draw(kSmall, state.selection);
+    CHECK(once.image == content->draw(kSmall, state.selection).image);
+    // Measured times differ from run to run: nothing else may.
+    if (view->name() != "tradeoff" && view->name() != "inspector")
+      CHECK(once.image == view->prepare(another, state, task)->draw(kSmall, state.selection).image);
+    FigureOptions dark = kSmall;
+    dark.dark = true;
+    CHECK(once.image != content->draw(dark, state.selection).image);
+  }
+}
+
+TEST_CASE("what is under a pixel is what was drawn there: maps and blocks") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  for (const char* name : {"attention", "blocks"})
+    for (const bool zoomed : {false, true}) {
+      CAPTURE(name);
+      ViewState state = small_state();
+      if (zoomed) set_view_option(state.view, "zoom", "20:60,100:140");
+      const auto content = show(view_named(name), analysis, state);
+      const Drawn drawn = content->draw(kSmall, {});
+      for (const Index query : {101, 120, 139})
+        for (const Index key : {20, 33, 59}) {
+          const Point at =
+              middle_of(drawn.frames[0], static_cast<double>(key) + 0.5, static_cast<double>(query) + 0.5);
+          const Hit hit = content->hit(drawn, {}, at);
+          CHECK(hit.in_frame);
+          CHECK(hit.target.query == query);
+          CHECK(hit.target.key == key);
+          CHECK_FALSE(hit.readout.empty());
+        }
+      CHECK(content->hit(drawn, {}, {-5, -5}).target.empty());
+    }
+}
+
+TEST_CASE("what is under a pixel is what was drawn there: queries, pairs, tables") {
+  const OpenDump open(random_dump(2, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  const auto queries = show(view_named("error"), analysis, state);
+  Drawn drawn = queries->draw(kSmall, {});
+  for (const Index query : {0, 77, 159}) {
+    const render::Frame& frame = drawn.frames[0];
+    const Point at{frame.x.to_pixel(static_cast<double>(query) + 0.5), 0.5 * (frame.box.y0 + frame.box.y1)};
+    CHECK(queries->hit(drawn, {}, at).target.query == query);
+  }
+  // The first row of the table is the worst query; its heading sorts.
+  const auto errors = analysis.query_errors(state.a(), task);
+  const Index worst =
+      std::max_element(errors->relative.begin(), errors->relative.end()) - errors->relative.begin();
+  const render::Frame& table = drawn.frames.back();
+  const Hit row = queries->hit(drawn, {}, {table.box.x0 + 5, table.y.to_pixel(0.5)});
+  CHECK(row.target.query == worst);
+  REQUIRE(row.zoom);
+  CHECK(row.zoom->x.low <= static_cast<double>(worst));
+  CHECK(row.zoom->x.high > static_cast<double>(worst));
+  const Hit heading = queries->hit(drawn, {}, {table.box.x0 + 5, table.y.to_pixel(-0.5)});
+  REQUIRE(heading.option);
+  CHECK(heading.option->first == "table-sort");
+  set_view_option(state.view, heading.option->first, heading.option->second);
+
+  set_view_option(state.view, "per", "pair");
+  set_view_option(state.view, "table-sort", "error");
+  const auto content = show(view_named("error"), analysis, state);
+  drawn = content->draw(kSmall, {});
+  const Hit first = content->hit(drawn, {}, middle_of(drawn.frames[0], 0.5, 0.5));
+  REQUIRE(first.target.query_cluster);
+  REQUIRE(first.target.key_cluster);
+  const Block block = block_in_focus(*open.session, state.a(), state.view, {});
+  const auto pairs = analysis.pair_errors(state.a(), block, task);
+  // Rows are sorted: no query cluster has a larger sum than the first.
+  const auto sum_of = [&](Index i) {
+    double sum = 0;
+    for (Index j = 0; j < pairs->Ck; ++j) sum += pairs->at(i, j).alone;
+    return sum;
+  };
+  for (Index i = 0; i < pairs->Cq; ++i)
+    if (pairs->sizes_q[static_cast<std::size_t>(i)] > 0)
+      CHECK(sum_of(i) <= sum_of(*first.target.query_cluster) * (1 + 1e-12));
+}
+
+TEST_CASE("what is under a pixel is what was drawn there: points of clusters and of the trade-off") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  const ViewState state = small_state();
+  const auto clusters = show(view_named("clusters"), analysis, state);
+  Drawn drawn = clusters->draw(kSmall, {});
+  const Block block = block_in_focus(*open.session, state.a(), state.view, {});
+  const auto projection = analysis.projection(state.a(), block, Basis::separate, task);
+  for (const Index n : {0, 5, 31}) {
+    const Hit hit = clusters->hit(
+        drawn, {}, middle_of(drawn.frames[0], projection->queries.xy(n, 0), projection->queries.xy(n, 1)));
+    CHECK(hit.target.query == block.query_begin + n);
+    CHECK(hit.target.query_cluster == projection->queries.labels[static_cast<std::size_t>(n)]);
+    const Hit key = clusters->hit(
+        drawn, {}, middle_of(drawn.frames[1], projection->keys.xy(n, 0), projection->keys.xy(n, 1)));
+    CHECK(key.target.key == block.key_begin + n);
+  }
+  const auto trade = show(view_named("tradeoff"), analysis, state);
+  drawn = trade->draw(kSmall, {});
+  const auto points = analysis.trade_off(state.a(), Grid::quick, state.view.max_error, task);
+  for (std::size_t p = 0; p < points->points.size(); ++p) {
+    const TradeOffPoint& point = points->points[p];
+    const Hit hit = trade->hit(drawn, {}, middle_of(drawn.frames[0], point.operations, point.error));
+    REQUIRE(hit.target.point);
+    // Settings may coincide: what is hit lies at the same place.
+    CHECK(points->points[*hit.target.point].operations == doctest::Approx(point.operations).epsilon(0.02));
+    CHECK(trade->setting_of(hit.target) == points->points[*hit.target.point].slot);
+  }
+}
+
+TEST_CASE("a filter leaves only its queries, in pictures and numbers") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  const auto errors = analysis.query_errors(state.a(), task);
+  std::vector<double> sorted = errors->relative;
+  std::sort(sorted.begin(), sorted.end());
+  state.selection.filter = ValueFilter{sorted[120], sorted[150]};
+  const auto content = show(view_named("error"), analysis, state);
+  CHECK(content->numbers().rows() == 31);
+  for (const char* name : {"clusters", "histogram"}) {
+    const auto filtered = show(view_named(name), analysis, state);
+    CHECK(filtered->draw(kSmall, state.selection).image != filtered->draw(kSmall, {}).image);
+  }
+}
+
+TEST_CASE("numbers of the pictures: as many as are shown, and the right ones") {
+  const OpenDump open(random_dump(2, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  const Numbers errors = show(view_named("error"), analysis, state)->numbers();
+  CHECK(errors.rows() == 160);
+  CHECK(errors.values[2 * 100 + 1] == analysis.query_errors(state.a(), task)->relative[100]);
+  const Numbers histogram = show(view_named("histogram"), analysis, state)->numbers();
+  double counted = 0;
+  for (std::size_t b = 0; b < histogram.rows(); ++b) counted += histogram.values[3 * b + 2];
+  const auto& relative = analysis.query_errors(state.a(), task)->relative;
+  CHECK(counted == std::count_if(relative.begin(), relative.end(), [](double v) { return v > 0; }));
+  set_view_option(state.view, "heads", "all");
+  CHECK(show(view_named("error"), analysis, state)->numbers().columns.size() == 3);
+  // CSV: names, then rows; what is not a number is left empty.
+  Numbers numbers{.columns = {"a", "b,c"},
+                  .values = {1, std::nan(""), 0.1, 2},
+                  .labels = {"x", "y\"z"},
+                  .label_name = "name"};
+  CHECK(csv_text(numbers) == "name,a,\"b,c\"\nx,1,\ny\"z,0.1,2\n");
+}
+
+TEST_CASE("a content's key changes with what it shows, and not with what only the drawing needs") {
+  const View &error = view_named("error"), &profile = view_named("profile");
+  ViewState state = small_state();
+  const std::string key = content_key(error, state), profile_key = content_key(profile, state);
+  state.selection.hover(Target{.query = 3});
+  CHECK(content_key(error, state) == key);
+  CHECK(content_key(profile, state) != profile_key);
+  state.view.metric = ErrorMetric::squared;
+  CHECK(content_key(error, state) != key);
+  state.view.metric.reset();
+  set_option(state.slots[0].config, "retrieve", "5");
+  CHECK(content_key(error, state) != key);
+}

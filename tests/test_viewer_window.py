@@ -1,0 +1,553 @@
+#!/usr/bin/env python3
+"""Drives a real window of muse-viewer as a person would: keys, clicks, wheel and drags by xdotool under Xvfb. What is
+aimed at, and what is checked, comes from --state-json: no pixels are guessed.
+
+test_viewer_window.py MUSE_VIEWER [--shots FOLDER] [unittest arguments]
+
+With --shots, a picture of every layout and of some states is left in FOLDER, for a person to look at.
+"""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+for tool in ("Xvfb", "xdotool"):
+    if shutil.which(tool) is None:
+        print(f"skipped: {tool} is missing")
+        sys.exit(77)
+try:
+    import numpy as np
+except ImportError:
+    print("skipped: numpy is missing")
+    sys.exit(77)
+
+VIEWER = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "muse-viewer"
+SHOTS = None
+if "--shots" in sys.argv:
+    at = sys.argv.index("--shots")
+    SHOTS = pathlib.Path(sys.argv[at + 1]).absolute()
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    del sys.argv[at:at + 2]
+SLICE = pathlib.Path(__file__).absolute().parent.parent / "notebooks_data" / "source16k_slice"
+WORK = tempfile.TemporaryDirectory(prefix="muse-viewer-window-")
+ROOT = pathlib.Path(WORK.name)
+PATIENCE = float(os.environ.get("MUSE_TEST_PATIENCE", "60"))  # seconds; a window that works answers within one
+SIZE = (1300, 860)
+SMALL = ["--block", "64", "--clusters", "8"]
+
+
+def small_dump(name, n=512, d=16):
+    """Three heads in two layers, with tokens that have directions in common, so that clusters mean something."""
+    random = np.random.default_rng(3)
+    folder = ROOT / name
+    folder.mkdir()
+    topics = 2.5 * random.standard_normal((3, 12, d))
+    of_token = random.integers(0, 12, n)
+    for key in ("q", "k", "v"):
+        values = topics[:, of_token] + random.standard_normal((3, n, d))
+        np.save(folder / f"{key}.npy", values.astype(np.float32))
+    heads = [{"layer": 0, "head": 0}, {"layer": 0, "head": 1}, {"layer": 1, "head": 0}]
+    (folder / "meta.json").write_text(json.dumps({"format": "muse-dump/1", "heads": heads, "causal": True}))
+    return folder
+
+
+class Display:
+    """A screen of our own."""
+
+    def __init__(self):
+        read, write = os.pipe()
+        self.process = subprocess.Popen(
+            ["Xvfb", "-displayfd", str(write), "-screen", "0", "1600x1000x24", "-nolisten", "tcp"],
+            pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        os.close(write)
+        number = b""
+        while not number.endswith(b"\n"):
+            more = os.read(read, 16)
+            if not more:
+                raise RuntimeError("Xvfb did not start")
+            number += more
+        os.close(read)
+        self.name = ":" + number.decode().strip()
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(10)
+
+
+class Window:
+    """A running viewer."""
+    count = 0
+
+    def __init__(self, *args, size=SIZE):
+        Window.count += 1
+        self.folder = ROOT / f"run{Window.count}"
+        self.folder.mkdir()
+        (self.folder / "cwd").mkdir()
+        self.state_file = self.folder / "state.json"
+        self.env = {**os.environ, "DISPLAY": DISPLAY.name, "XDG_CONFIG_HOME": str(self.folder / "config")}
+        self.log = open(self.folder / "stderr.txt", "w+")
+        command = [VIEWER, *map(str, args), "--state-json", str(self.state_file)]
+        if size:
+            command += ["--size", f"{size[0]}x{size[1]}"]
+        self.process = subprocess.Popen(command, env=self.env, cwd=self.folder / "cwd", stderr=self.log)
+        self.wait(lambda s: True, "the first state")
+        self.id = self.xdotool("search", "--sync", "--onlyvisible", "--pid", self.process.pid).split()[0]
+        self.xdotool("windowmove", self.id, 0, 0, "windowfocus", self.id)
+
+    def xdotool(self, *args):
+        return subprocess.run(["xdotool", *map(str, args)], env=self.env, check=True, capture_output=True, text=True,
+                              timeout=PATIENCE).stdout
+
+    def state(self):
+        return json.loads(self.state_file.read_text())
+
+    def wait(self, test, what, patience=PATIENCE):
+        """The first state for which test(state) holds."""
+        end = time.monotonic() + patience
+        last = None
+        while time.monotonic() < end:
+            if self.process.poll() is not None:
+                self.log.seek(0)
+                raise AssertionError(f"the window closed ({self.process.returncode}) before: {what}\n{self.log.read()}")
+            try:
+                last = self.state()
+                if test(last):
+                    return last
+            except (FileNotFoundError, KeyError, IndexError, TypeError):
+                pass
+            time.sleep(0.02)
+        raise AssertionError(f"waited in vain for: {what}\n{json.dumps(last)[:6000]}")
+
+    def ready(self, what="everything computed and drawn"):
+        return self.wait(lambda s: s["ready"] and s["dump"], what)
+
+    # The mouse and the keyboard.
+    def move(self, x, y):
+        self.xdotool("mousemove", "--window", self.id, round(x), round(y))
+
+    def click(self, x, y, button=1, repeat=1):
+        self.move(x, y)
+        # A person sees what is under the pointer before clicking.
+        time.sleep(0.12)
+        self.xdotool("click", "--repeat", repeat, "--delay", 60, button)
+
+    def press(self, name, what=None):
+        """Clicks a control by its name."""
+        state = self.wait(lambda s: name in s["controls"], f"the control {name}")
+        x0, y0, x1, y1 = state["controls"][name]
+        self.click((x0 + x1) / 2, (y0 + y1) / 2)
+
+    def key(self, *keys):
+        for key in keys:
+            self.xdotool("key", key)
+            time.sleep(0.06)
+
+    def type_over(self, name, text):
+        """Replaces what a text field holds, and enters it."""
+        self.press(name)
+        time.sleep(0.15)
+        self.key("ctrl+a")
+        self.xdotool("type", "--delay", 15, str(text))
+        time.sleep(0.15)
+        self.key("Return")
+
+    def drag(self, start, end):
+        self.move(*start)
+        time.sleep(0.1)
+        self.xdotool("mousedown", 1)
+        for part in (0.3, 0.6, 1.0):
+            self.move(start[0] + part * (end[0] - start[0]), start[1] + part * (end[1] - start[1]))
+            time.sleep(0.08)
+        self.xdotool("mouseup", 1)
+
+    def shot(self, name):
+        if SHOTS and shutil.which("import"):
+            subprocess.run(["import", "-window", "root", "-crop", f"{SIZE[0]}x{SIZE[1]}+0+0", str(SHOTS / f"{name}.png")],
+                           env=self.env, check=False)
+
+    def close(self, patience=PATIENCE):
+        """Ctrl+Q; the exit status."""
+        if self.process.poll() is None:
+            self.key("ctrl+q")
+        status = self.process.wait(patience)
+        self.log.seek(0)
+        return status, self.log.read()
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.log.close()
+
+
+def panel_of(state, view):
+    return next(p for p in state["panels"] if p["view"] == view and p["visible"])
+
+
+def inside(panel, across=0.5, down=0.5, frame=0):
+    """A point of a plot: parts of its frame."""
+    x0, y0, x1, y1 = panel["shown"]["frames"][frame]["box"]
+    return x0 + across * (x1 - x0), y0 + down * (y1 - y0)
+
+
+def text_of(panel):
+    return " ".join(panel["shown"]["texts"])
+
+
+class OneWindow(unittest.TestCase):
+    """What a person does in one sitting, each step from a known state."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.dump = small_dump("dump")
+        cls.w = Window(cls.dump, *SMALL, "--layout", "errors")
+
+    @classmethod
+    def tearDownClass(cls):
+        frames = cls.w.state()["frames"]
+        status, log = cls.w.close()
+        cls.w.end()
+        print(f"frames: {frames}", file=sys.stderr)
+        assert status == 0, f"exit status {status}\n{log}"
+        left = list((cls.w.folder / "cwd").iterdir())
+        assert not left, f"left in the working directory: {left}"
+        kept = json.loads((cls.w.folder / "config" / "muse" / "viewer.json").read_text())
+        assert str(cls.dump) in kept["recent"], kept
+
+    def setUp(self):
+        self.w.key("Escape", "Escape", "Escape", "ctrl+1", "a")
+        self.w.wait(lambda s: s["layout"] == "errors" and s["shown"] == "a" and not s["selection"]["locked"]
+                    and not s["selection"]["filter"] and not s["dialogs"]["help"], "a known state")
+        self.state = self.w.ready()
+
+    def test_01_pointing_previews_and_a_click_locks_in_every_view(self):
+        w = self.w
+        error = panel_of(self.state, "error")
+        w.move(*inside(error, 0.7))
+        state = w.wait(lambda s: "query" in s["selection"]["hovered"] and s["readout"], "something under the pointer")
+        query = state["selection"]["hovered"]["query"]
+        self.assertLess(abs(query - 0.7 * 512), 40)
+        w.wait(lambda s: all(p["shown"]["selection"]["shown"].get("query") == query for p in s["panels"] if p["visible"]),
+               "all views follow the pointer")
+        w.click(*inside(error, 0.7))
+        w.wait(lambda s: s["selection"]["locked"], "a click locks")
+        # The pointer elsewhere: what is locked stays, in every view.
+        w.move(*inside(error, 0.2))
+        state = w.wait(lambda s: s["selection"]["hovered"].get("query", query) != query, "the pointer elsewhere")
+        query = state["selection"]["locked"]["query"]
+        state = w.wait(lambda s: s["ready"] and f"{query}" in text_of(panel_of(s, "profile")), "the profile follows")
+        self.assertIn(f"{query}", text_of(panel_of(state, "inspector")))
+        w.shot("errors_locked")
+        w.key("Escape")
+        w.wait(lambda s: s["selection"]["locked"] is None, "Esc unlocks")
+
+    def test_02_keys_lock_the_next_query_and_a_number_any(self):
+        w = self.w
+        w.type_over("query", 300)
+        w.wait(lambda s: s["selection"]["locked"] == {"query": 300}, "a number locks")
+        w.click(*inside(panel_of(w.state(), "inspector"), 0.95, 0.97))  # the keyboard leaves the field
+        w.key("Escape")
+        w.type_over("query", 300)
+        w.move(5, 855)
+        w.key("Right", "Right", "Left")
+        w.wait(lambda s: s["selection"]["locked"] == {"query": 301}, "arrows step")
+
+    def test_03_the_wheel_zooms_at_the_cursor_and_a_double_click_fits(self):
+        w = self.w
+        blocks = panel_of(self.state, "blocks")
+        place = inside(blocks, 0.25, 0.75)
+        w.move(*place)
+        w.xdotool("click", "--repeat", 4, "--delay", 40, 4)
+        state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"], "zoomed in")
+        zoom = panel_of(state, "blocks")["shown"]["zoom"]
+        self.assertLess(zoom["x"][1] - zoom["x"][0], 300)
+        self.assertTrue(zoom["x"][0] < 0.25 * 512 < zoom["x"][1], zoom)
+        self.assertTrue(zoom["y"][0] < 0.75 * 512 < zoom["y"][1], zoom)
+        # A drag moves what is seen along with the pointer.
+        w.drag(place, (place[0] + 60, place[1]))
+        state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"]["x"][0] < zoom["x"][0], "moved")
+        w.shot("blocks_zoomed")
+        w.click(*place, repeat=2)
+        w.wait(lambda s: panel_of(s, "blocks")["zoom"] is None and s["ready"], "everything is seen again")
+
+    def test_04_heads_and_layers_by_keys_and_by_clicks(self):
+        w = self.w
+        w.key("bracketright")
+        w.wait(lambda s: s["slots"][0]["head"] == 1 and s["ready"] and "layer 0 head 1" in text_of(panel_of(s, "error")),
+               "the next head, in the picture")
+        w.press("layer.next")
+        w.wait(lambda s: s["slots"][0]["head"] == 2 and s["slots"][1]["head"] == 2, "the next layer, both slots")
+        w.key("Page_Up", "bracketleft")
+        w.wait(lambda s: s["slots"][0]["head"] == 0, "back")
+
+    def test_05_parameters_are_live(self):
+        w = self.w
+        before = text_of(panel_of(self.state, "inspector"))
+        w.press("clusters.half")
+        state = w.wait(lambda s: s["slots"][0]["options"]["clusters-q"] == "4", "half as many clusters")
+        self.assertEqual(state["slots"][0]["options"]["clusters-k"], "4")
+        self.assertEqual(state["slots"][1]["options"]["clusters-k"], "8")
+        w.wait(lambda s: s["ready"] and text_of(panel_of(s, "inspector")) != before, "other numbers")
+        w.press("clusters.double")
+        w.type_over("slot.retrieve", "2")
+        w.wait(lambda s: s["slots"][0]["options"]["retrieve"] == "2" and s["ready"]
+               and "retrieve=2" in text_of(panel_of(s, "error")), "r in the picture")
+        # What makes no sense is explained, and changes nothing.
+        w.type_over("slot.retrieve", "many")
+        state = w.wait(lambda s: s["dialogs"]["messages"], "a dialog")
+        self.assertIn("expected", state["dialogs"]["messages"][0]["text"])
+        w.key("Return")
+        w.wait(lambda s: not s["dialogs"]["messages"] and s["slots"][0]["options"]["retrieve"] == "2", "nothing lost")
+        w.type_over("slot.retrieve", "0")
+        w.wait(lambda s: s["slots"][0]["options"]["retrieve"] == "0", "back")
+
+    def test_06_levels_are_played(self):
+        w = self.w
+        number = next(i for i, p in enumerate(self.state["panels"]) if p["view"] == "blocks") + 1
+        w.press(f"panel{number}.play")
+        for step in ("-1", "0", "1"):
+            w.wait(lambda s: panel_of(s, "blocks")["options"].get("up-to-level") == step
+                   and panel_of(s, "blocks")["current"], f"level {step}")
+            if step == "0":
+                w.shot("blocks_level0")
+        w.wait(lambda s: not s["playing"] and "up-to-level" not in panel_of(s, "blocks")["options"], "all levels")
+
+    def test_07_slots_compared_and_flipped(self):
+        w = self.w
+        w.key("b")
+        w.wait(lambda s: s["shown"] == "b" and s["ready"] and "retrieve=8" in text_of(panel_of(s, "error")), "slot B")
+        w.key("d")
+        state = w.wait(lambda s: s["shown"] == "both" and s["ready"] and "B" in text_of(panel_of(s, "error")), "both")
+        w.shot("compared")
+        w.key("a")
+        w.wait(lambda s: s["shown"] == "a" and s["ready"], "slot A")
+        w.move(5, 855)
+        w.xdotool("keydown", "f")
+        w.wait(lambda s: s["flipped"] and "retrieve=8" in text_of(panel_of(s, "error")), "B while F is held")
+        w.xdotool("keyup", "f")
+        w.wait(lambda s: not s["flipped"] and "retrieve=8" not in text_of(panel_of(s, "error")), "A again")
+
+    def test_08_maps_zoom_together_on_request(self):
+        w = self.w
+        w.key("ctrl+3")
+        state = w.wait(lambda s: s["layout"] == "maps" and s["ready"], "the maps")
+        w.shot("maps")
+        w.move(*inside(state["panels"][0], 0.3, 0.8))
+        w.wait(lambda s: "key" in s["selection"]["hovered"], "a cell of the map")
+        w.press("zoom.lock")
+        w.move(*inside(state["panels"][0], 0.3, 0.8))
+        time.sleep(0.1)
+        w.xdotool("click", "--repeat", 6, "--delay", 40, 4)
+        state = w.wait(lambda s: s["ready"] and s["zoom_locked"] and s["panels"][3]["shown"]["zoom"]
+                       and all(p["shown"]["zoom"] == s["panels"][0]["zoom"] for p in s["panels"]), "the same zoom in all")
+        w.shot("maps_zoomed")
+        w.key("l")
+        w.wait(lambda s: not s["zoom_locked"], "each on its own")
+
+    def test_09_a_range_of_the_histogram_filters(self):
+        w = self.w
+        w.key("ctrl+4")
+        state = w.wait(lambda s: s["layout"] == "cost" and panel_of(s, "histogram")["current"], "the histogram")
+        histogram = panel_of(state, "histogram")
+        w.drag(inside(histogram, 0.4), inside(histogram, 0.8))
+        w.wait(lambda s: s["selection"]["filter"] and panel_of(s, "error")["shown"]["selection"]["filter"], "a range")
+        w.shot("filtered")
+        w.key("Escape")
+        w.wait(lambda s: s["selection"]["filter"] is None, "Esc drops it")
+        # A point of the trade-off becomes the current setting.
+        state = w.wait(lambda s: panel_of(s, "tradeoff")["current"], "the trade-off")
+        before, trade_off = state["slots"][0]["word"], panel_of(state, "tradeoff")
+        w.shot("cost")
+        for step in range(400):
+            w.move(*inside(trade_off, 0.02 + 0.96 * (step % 20) / 19, 0.05 + 0.9 * (step // 20) / 19))
+            time.sleep(0.03)
+            point = w.state()["selection"]["hovered"].get("point")
+            if point:
+                break
+        self.assertTrue(point, "no point of the trade-off under the pointer")
+        w.xdotool("click", 1)
+        w.wait(lambda s: s["slots"][0]["word"] != before or s["notice"], "the point's setting")
+        w.press("slot.reset")
+        w.type_over("slot.block", "64")
+        w.type_over("slot.clusters-q", "8")
+        w.type_over("slot.clusters-k", "8")
+        w.wait(lambda s: s["slots"][0]["word"] == before, "the setting of before")
+
+    def test_10_export_writes_the_same_pixels_as_the_command(self):
+        w = self.w
+        w.move(5, 855)
+        path, other = ROOT / "window.png", ROOT / "command.png"
+        w.click(*inside(panel_of(self.state, "inspector"), 0.9, 0.95))
+        w.key("Escape")
+        w.key("ctrl+e")
+        w.wait(lambda s: s["dialogs"]["export"], "the dialog")
+        w.shot("export")
+        w.type_over("export.path", path)
+        w.wait(lambda s: str(path) in s["notice"], "the file")
+        state = w.state()
+        x0, y0, x1, y1 = panel_of(state, "inspector")["picture"]
+        subprocess.run([VIEWER, self.dump, *SMALL, "--view", "inspector", "--export", other, "--size",
+                        f"{x1 - x0}x{y1 - y0}"], check=True, timeout=PATIENCE)
+        self.assertEqual(png_without_time(path), png_without_time(other))
+        # A folder that is not there: what to do is said.
+        w.key("ctrl+e")
+        w.wait(lambda s: s["dialogs"]["export"], "the dialog")
+        w.type_over("export.path", ROOT / "nowhere" / "x.png")
+        state = w.wait(lambda s: s["dialogs"]["messages"], "a message")
+        self.assertIn("folder", state["dialogs"]["messages"][0]["text"])
+        w.key("Return")
+        w.wait(lambda s: not s["dialogs"]["messages"], "read")
+
+    def test_11_a_broken_file_loses_nothing(self):
+        w = self.w
+        broken = small_dump("broken")
+        (broken / "q.npy").write_bytes((broken / "q.npy").read_bytes()[:500])
+        w.key("ctrl+o")
+        w.wait(lambda s: s["dialogs"]["open"], "the dialog")
+        w.type_over("open.path", broken)
+        state = w.wait(lambda s: s["dialogs"]["messages"], "a message")
+        w.shot("broken")
+        self.assertIn("q.npy", state["dialogs"]["messages"][0]["text"])
+        w.key("Return")
+        state = w.wait(lambda s: not s["dialogs"]["messages"] and s["ready"], "read")
+        self.assertEqual(state["dump"]["path"], str(self.dump))
+        self.assertNotIn(str(broken), state["recent"])
+
+    def test_12_resized_and_minimised(self):
+        w = self.w
+        for width, height in ((500, 360), (330, 250), (1500, 900), SIZE):
+            w.xdotool("windowsize", w.id, width, height)
+            w.wait(lambda s: s["window"]["width"] == width and s["ready"]
+                   and all(p["current"] or p["failure"] for p in s["panels"] if p["visible"]), f"{width} by {height}")
+        w.xdotool("windowunmap", "--sync", w.id)
+        time.sleep(0.2)
+        w.xdotool("windowmap", "--sync", w.id, "windowfocus", w.id)
+        w.key("t")
+        w.wait(lambda s: s["dark"] and s["ready"], "dark, after it was away")
+        w.shot("dark")
+        w.key("ctrl+equal", "ctrl+equal")
+        w.wait(lambda s: s["ui_scale"] > 1.15 and s["ready"], "larger")
+        w.key("ctrl+minus", "ctrl+minus", "t")
+        w.wait(lambda s: s["ui_scale"] == 1 and not s["dark"], "as before")
+
+    def test_13_help_lists_what_there_is(self):
+        w = self.w
+        w.key("F1")
+        w.wait(lambda s: s["dialogs"]["help"], "help")
+        w.shot("help")
+        w.key("F1")
+        w.wait(lambda s: not s["dialogs"]["help"], "gone")
+
+    def test_14_every_layout(self):
+        for number, name in ((2, "clusters"), (5, "one"), (6, "all")):
+            self.w.key(f"ctrl+{number}")
+            state = self.w.wait(lambda s: s["layout"] == name and s["ready"], name)
+            self.assertEqual([p["failure"] for p in state["panels"] if p["failure"]], [])
+            self.w.shot(f"layout_{name}")
+
+    def test_15_the_file_vanishes_while_it_is_open(self):
+        w = self.w
+        copy = ROOT / "copy"
+        shutil.copytree(self.dump, copy)
+        w.key("ctrl+o")
+        w.wait(lambda s: s["dialogs"]["open"], "the dialog")
+        w.type_over("open.path", copy)
+        w.wait(lambda s: s["dump"]["path"] == str(copy) and s["ready"], "the copy")
+        shutil.rmtree(copy)
+        w.wait(lambda s: s["dump"]["gone"], "it is noticed")
+        w.key("bracketright")
+        w.wait(lambda s: s["slots"][0]["head"] == 1 and s["ready"], "computed all the same")
+        w.key("bracketleft")
+
+
+def png_without_time(path):
+    """The bytes of a picture; nothing in ours depends on when it was written."""
+    return pathlib.Path(path).read_bytes()
+
+
+class OtherWindows(unittest.TestCase):
+    def window(self, *args, **more):
+        window = Window(*args, **more)
+        self.addCleanup(window.end)
+        return window
+
+    def test_started_without_a_dump(self):
+        w = self.window()
+        w.wait(lambda s: s["dump"] is None and "start.open" in s["controls"], "the start page")
+        w.shot("start")
+        dump = small_dump("typed")
+        w.press("start.open")
+        w.wait(lambda s: s["dialogs"]["open"], "the dialog")
+        w.type_over("open.path", dump)
+        w.wait(lambda s: s["dump"] and s["recent"] == [str(dump)], "the dump")
+        self.assertEqual(w.close()[0], 0)
+
+    def test_settings_are_kept_and_broken_ones_set_aside(self):
+        w = self.window(size=None)
+        w.key("t")
+        w.wait(lambda s: s["dark"], "dark")
+        self.assertEqual(w.close()[0], 0)
+        file = w.folder / "config" / "muse" / "viewer.json"
+        self.assertTrue(json.loads(file.read_text())["dark"])
+        file.write_text("{")
+        state = ROOT / "broken_settings.json"
+        subprocess.run([VIEWER, "--frames", "8", "--state-json", state], env=w.env, check=True, timeout=PATIENCE,
+                       cwd=w.folder / "cwd")
+        self.assertIn("set aside", json.loads(state.read_text())["dialogs"]["messages"][0]["text"])
+        self.assertTrue(file.with_suffix(".json.broken").exists())
+
+    def test_closed_during_a_computation(self):
+        w = self.window(SLICE, "--layout", "all")
+        w.wait(lambda s: s["work"]["views"]["busy"] and s["dump"], "a computation")
+        start = time.monotonic()
+        status, log = w.close()
+        self.assertEqual(status, 0, log)
+        self.assertLess(time.monotonic() - start, PATIENCE / 4)
+
+    def test_cancelled_and_computed_again(self):
+        w = self.window(SLICE, "--layout", "one", "--retrieve", "8", "--heads", "all")
+        w.wait(lambda s: s["work"]["views"]["busy"] and s["panels"][0]["computing"] and s["dump"], "a computation")
+        w.key("BackSpace")
+        w.wait(lambda s: "cancelled" in s["panels"][0]["failure"] and not s["work"]["views"]["busy"], "it is said")
+        w.shot("cancelled")
+        w.press("panel1.again")
+        state = w.ready()
+        self.assertEqual(state["panels"][0]["failure"], "")
+        print("frames while the slice is computed:", state["frames"]["computing"], file=sys.stderr)
+        w.process.send_signal(signal.SIGINT)
+        self.assertEqual(w.process.wait(PATIENCE), 130)
+
+    def test_screenshot(self):
+        path, state = ROOT / "shot.png", ROOT / "shot.json"
+        dump = small_dump("shot")
+        env = {**os.environ, "DISPLAY": DISPLAY.name}
+        subprocess.run([VIEWER, dump, *SMALL, "--screenshot", path, "--size", "900x600", "--select", "200",
+                        "--state-json", state, "--theme", "dark"], check=True, env=env, timeout=PATIENCE)
+        self.assertEqual(path.read_bytes()[16:24], (900).to_bytes(4, "big") + (600).to_bytes(4, "big"))
+        shown = json.loads(state.read_text())
+        self.assertTrue(shown["ready"] and shown["closed"] and shown["selection"]["locked"] == {"query": 200})
+        done = subprocess.run([VIEWER, ROOT / "not there", "--screenshot", path], env=env, capture_output=True, text=True,
+                              timeout=PATIENCE)
+        self.assertEqual(done.returncode, 2, done.stderr)
+
+    def test_without_a_display(self):
+        env = {k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
+        done = subprocess.run([VIEWER], env=env, capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("--export", done.stderr)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("LIBGL_ALWAYS_SOFTWARE", "1")
+    DISPLAY = Display()
+    try:
+        unittest.main()
+    finally:
+        DISPLAY.close()

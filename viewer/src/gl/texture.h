@@ -1,0 +1,28 @@
+// A picture in the memory of the graphics card.
+#pragma once
+
+#include "render/image.h"
+
+namespace muse::viewer {
+
+/// Owns one OpenGL texture. All members need the window's context to be current.
+class Texture {
+ public:
+  Texture() = default;
+  ~Texture();
+  Texture(const Texture&) = delete;
+  Texture& operator=(const Texture&) = delete;
+
+  /// Takes the pixels of `image`, whatever the size before.
+  void upload(const render::Image& image);
+
+  [[nodiscard]] unsigned id() const { return id_; }
+  [[nodiscard]] int width() const { return width_; }
+  [[nodiscard]] int height() const { return height_; }
+
+ private:
+  unsigned id_ = 0;
+  int width_ = 0, height_ = 0;
+};
+
+}  // namespace muse::viewer

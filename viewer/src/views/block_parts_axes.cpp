@@ -1,0 +1,116 @@
+#include "views/block_parts_axes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+namespace muse::viewer {
+
+using namespace render;
+
+namespace {
+
+Box box_of(const Block& block) {
+  return {static_cast<double>(block.key_begin), static_cast<double>(block.query_begin),
+          static_cast<double>(block.key_end), static_cast<double>(block.query_end)};
+}
+
+}  // namespace
+
+std::string block_text(const Block& block) {
+  return fmt::format("{}: queries {}, keys {}",
+                     block.level < 0 ? std::string("diagonal block") : fmt::format("level {}", block.level),
+                     span_text(block.query_begin, block.query_end),
+                     span_text(block.key_begin, block.key_end));
+}
+
+const BlockPart* block_at(const BlockParts& parts, double query, double key) {
+  for (const BlockPart& part : parts.blocks) {
+    const Block& b = part.block;
+    if (query >= static_cast<double>(b.query_begin) && query < static_cast<double>(b.query_end) &&
+        key >= static_cast<double>(b.key_begin) && key < static_cast<double>(b.key_end))
+      return &part;
+  }
+  return nullptr;
+}
+
+void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, const Selection& selection,
+                bool dark) {
+  const Theme theme = Theme::make(dark);
+  double Nq = 0, Nk = 0;
+  Index levels = 0;
+  for (const BlockPart& part : blocks.parts->blocks) {
+    Nq = std::max(Nq, static_cast<double>(part.block.query_end));
+    Nk = std::max(Nk, static_cast<double>(part.block.key_end));
+    levels = std::max(levels, part.block.level + 1);
+  }
+  axes.equal_aspect = !state.view.zoom;
+  axes.x = {.label = "key position (tokens)",
+            .range = state.view.zoom ? state.view.zoom->x : Range{0, Nk},
+            .tick_style = TickStyle::tokens};
+  axes.y = {.label = "query position (tokens)",
+            .range = state.view.zoom ? state.view.zoom->y : Range{0, Nq},
+            .reversed = true,
+            .tick_style = TickStyle::tokens};
+  Rects exact{.label = "exact", .hatch = theme.muted.with_alpha(0.8), .outline = theme.muted};
+  Rects later{.label = "not summed yet", .outline = theme.line.with_alpha(0.7)};
+  std::map<Index, Rects> far;
+  bool missing = false;
+  for (const BlockPart& part : blocks.parts->blocks) {
+    const Index level = part.block.level;
+    if (level < 0) {
+      exact.boxes.push_back(box_of(part.block));
+    } else if (blocks.up_to && level > *blocks.up_to) {
+      later.boxes.push_back(box_of(part.block));
+    } else {
+      Rects& rects = far[level];
+      rects.boxes.push_back(box_of(part.block));
+      if (!blocks.value) continue;
+      const double value = blocks.value(part);
+      missing |= std::isnan(value);
+      rects.fills.push_back(blocks.quantity.colormap(blocks.quantity.scale.to_unit(value)));
+    }
+  }
+  if (!exact.boxes.empty()) axes.add(std::move(exact));
+  for (auto& [level, rects] : far) {
+    if (blocks.value) {
+      rects.outline = theme.background;
+    } else {
+      const Color color = ordinal(level, levels);
+      const double S = rects.boxes.front().x1 - rects.boxes.front().x0;
+      rects.label = fmt::format("level {} (S={})", level, token_count(S));
+      rects.fill = color.with_alpha(0.55);
+      rects.outline = color;
+    }
+    axes.add(std::move(rects));
+  }
+  if (!later.boxes.empty()) axes.add(std::move(later));
+  if (blocks.value) {
+    ColorBar bar{
+        .label = blocks.value_label, .colormap = blocks.quantity.colormap, .scale = blocks.quantity.scale};
+    for (const BlockPart& part : blocks.parts->blocks) {
+      if (part.block.level < 0) continue;
+      const double position = blocks.quantity.scale.to_unit(blocks.value(part));
+      bar.below |= position < -1e-6;
+      bar.above |= position > 1 + 1e-6;
+    }
+    if (missing) bar.missing = "no data";
+    axes.color_bar = bar;
+  }
+  const Target& target = selection.shown();
+  if (target.block)
+    axes.add(Rects{.boxes = {box_of(*target.block)},
+                   .label = selection.is_locked() ? "locked" : "",
+                   .outline = theme.ink,
+                   .outline_width = 2.5,
+                   .halo = true});
+  if (target.query)
+    axes.add(Guide{.at = static_cast<double>(*target.query) + 0.5,
+                   .vertical = false,
+                   .name = fmt::format("query {}", *target.query)});
+  if (target.key)
+    axes.add(Guide{.at = static_cast<double>(*target.key) + 0.5, .name = fmt::format("key {}", *target.key)});
+}
+
+}  // namespace muse::viewer

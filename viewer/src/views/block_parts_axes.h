@@ -1,0 +1,29 @@
+// The blocks of the hierarchy as rectangles, shared by the views that show them.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "views/view_parts.h"
+
+namespace muse::viewer {
+
+struct BlockAxes {
+  const BlockParts* parts = nullptr;
+  std::function<double(const BlockPart&)> value = {};  ///< what colours say; absent: the level
+  QuantityScale quantity = {};
+  std::string value_label = {};
+  std::optional<Index> up_to = {};  ///< levels beyond are outlines only
+};
+
+/// Exact blocks hatched, far blocks filled by value or level; the selection outlined and ruled.
+void add_blocks(render::Axes& axes, const BlockAxes& blocks, const ViewState& state,
+                const Selection& selection, bool dark);
+
+/// The block that holds (query, key), if any.
+[[nodiscard]] const BlockPart* block_at(const BlockParts& parts, double query, double key);
+
+/// "level 2: queries 4096…8191, keys 0…4095"
+[[nodiscard]] std::string block_text(const Block& block);
+
+}  // namespace muse::viewer

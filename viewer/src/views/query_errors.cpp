@@ -1,0 +1,392 @@
+// The error of each query along the positions, with the worst of them in a table; of one head, or of all.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "views/error_parts.h"
+
+namespace muse::viewer {
+namespace {
+
+using namespace render;
+
+constexpr Index kMostBins = 600;     // points of a line; more queries than that share them
+constexpr Index kZoomQueries = 128;  // on either side of a query that is zoomed to
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+// Some queries that share a point of the line.
+struct Bin {
+  Index begin = 0, end = 0;
+  double mean = kNaN, largest = kNaN;  // largest in magnitude
+  Index worst = -1;
+  [[nodiscard]] double middle() const { return 0.5 * static_cast<double>(begin + end); }
+};
+
+std::vector<Bin> binned(const std::vector<double>& values, Index begin, Index end,
+                        const std::vector<char>& counted) {
+  const Index bins = std::min(kMostBins, end - begin);
+  std::vector<Bin> result;
+  for (Index b = 0; b < bins; ++b) {
+    Bin bin{.begin = begin + b * (end - begin) / bins, .end = begin + (b + 1) * (end - begin) / bins};
+    double sum = 0;
+    Index n = 0;
+    for (Index t = bin.begin; t < bin.end; ++t) {
+      const auto i = static_cast<std::size_t>(t);
+      if ((!counted.empty() && counted[i] == 0) || !std::isfinite(values[i])) continue;
+      sum += values[i];
+      ++n;
+      if (bin.worst < 0 || std::abs(values[i]) > std::abs(bin.largest)) {
+        bin.largest = values[i];
+        bin.worst = t;
+      }
+    }
+    if (n > 0) bin.mean = sum / static_cast<double>(n);
+    result.push_back(bin);
+  }
+  return result;
+}
+
+struct SlotErrors {
+  Slot slot;
+  std::shared_ptr<const QueryErrors> errors;
+};
+
+class QueryErrorContent : public ViewContent {
+ public:
+  QueryErrorContent(Analysis& analysis, const ViewState& state, Task& task)
+      : session_(analysis.shared_session()), state_(state) {
+    for (const Slot& slot : state.slots) slots_.push_back({slot, analysis.query_errors(slot, task)});
+    if (state.view.all_heads)
+      for (Index head = 0; head < session_->dump().heads_q(); ++head) {
+        Slot slot = state.a();
+        slot.head = head;
+        heads_.push_back({slot, analysis.query_errors(slot, task)});
+      }
+    N_ = static_cast<Index>(values(0).size());
+    const Zoom* zoom = state.view.zoom ? &*state.view.zoom : nullptr;
+    first_ = zoom ? std::clamp<Index>(static_cast<Index>(zoom->x.low), 0, N_ - 1) : 0;
+    last_ = zoom ? std::clamp<Index>(static_cast<Index>(std::ceil(zoom->x.high)), first_ + 1, N_) : N_;
+    if (comparing())
+      for (std::size_t n = 0; n < values(0).size(); ++n)
+        difference_.push_back(n < values(1).size() ? values(0)[n] - values(1)[n] : kNaN);
+  }
+
+  [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
+    Figure figure(options);
+    const std::vector<char> counted = counted_by(selection.filter);
+    const bool wide = options.width >= 640 * options.ui_scale;
+    const bool strip = (!heads_.empty() || comparing()) && options.height >= 420 * options.ui_scale;
+    figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
+    if (wide) figure.col_weights = {2.9, 1};
+    figure.row_weights = {
+        1, heads_.empty() ? 0.6 : std::clamp(0.12 * static_cast<double>(heads_.size()), 0.35, 1.5)};
+    const QuantityScale quantity = scale_of_all();
+    add_lines(figure.add(0, 0), selection, counted, quantity, options.dark);
+    if (strip && !heads_.empty())
+      add_heads(figure.add(1, 0), quantity);
+    else if (strip)
+      add_difference(figure.add(1, 0), selection, counted);
+    if (wide) add_table(figure.add(0, 1, strip ? 2 : 1, 1), selection, counted, options.dark);
+    figure.caption = caption(quantity, counted, selection);
+    return figure.draw();
+  }
+
+  [[nodiscard]] Hit hit(const Drawn& drawn, const Selection& selection, Point at) const override {
+    Hit hit;
+    const int frame = frame_at(drawn, at);
+    if (frame < 0) return hit;
+    hit.in_frame = true;
+    hit.frame = static_cast<std::size_t>(frame);
+    const Frame& f = drawn.frames[hit.frame];
+    const bool has_strip = drawn.frames.size() > 1 && !is_table(drawn, 1);
+    if (is_table(drawn, hit.frame)) {
+      const std::vector<Index> worst = worst_of(counted_by(selection.filter));
+      const auto row = static_cast<Index>(std::floor(f.y.to_value(at.y)));
+      if (row >= 0 && row < static_cast<Index>(worst.size())) {
+        const Index query = worst[static_cast<std::size_t>(row)];
+        point_at(hit, query);
+        const Range y = drawn.frames[0].y.scale().range();
+        hit.zoom = Zoom{{static_cast<double>(std::max<Index>(0, query - kZoomQueries)),
+                         static_cast<double>(std::min(N_, query + kZoomQueries))},
+                        y};
+      }
+      // query, token where there is text, error, (A − B or relative error), bias
+      const bool text = !session_->dump().tokens.empty();
+      const std::vector<const char*> words =
+          comparing() ? (text ? std::vector<const char*>{"position", "", "error", "error", "error"}
+                              : std::vector<const char*>{"position", "error", "error", "error"})
+                      : (text ? std::vector<const char*>{"position", "", "error", "error", "bias"}
+                              : std::vector<const char*>{"position", "error", "error", "bias"});
+      hit.option = heading_option(f, at, words);
+    } else if (hit.frame == 1 && has_strip && !heads_.empty()) {
+      const auto head = static_cast<Index>(std::floor(f.y.to_value(at.y)));
+      if (head >= 0 && head < static_cast<Index>(heads_.size())) {
+        hit.target.head = head;
+        const SlotErrors& of = heads_[static_cast<std::size_t>(head)];
+        hit.readout =
+            fmt::format("{}: relative squared error {} (8.1)", session_->head_name(of.slot.batch, head),
+                        short_number(of.errors->head.rel_sq_err, 4));
+      }
+    } else {
+      // The worst query of those that share the point.
+      const double x = f.x.to_value(at.x);
+      for (const Bin& bin : binned(values(0), first_, last_, counted_by(selection.filter)))
+        if (x >= static_cast<double>(bin.begin) && x < static_cast<double>(bin.end) && bin.worst >= 0)
+          point_at(hit, bin.worst);
+    }
+    return hit;
+  }
+
+  [[nodiscard]] Numbers numbers() const override {
+    Numbers numbers;
+    if (!heads_.empty()) {
+      numbers.columns = {"query"};
+      for (const SlotErrors& of : heads_)
+        numbers.columns.push_back(session_->head_name(of.slot.batch, of.slot.head));
+      for (Index t = first_; t < last_; ++t) {
+        numbers.add({static_cast<double>(t)});
+        for (const SlotErrors& of : heads_)
+          numbers.add({of.errors->by(metric())[static_cast<std::size_t>(t)]});
+      }
+      return numbers;
+    }
+    const std::string name(name_of(metric()));
+    numbers.columns = comparing() ? std::vector<std::string>{"query", name + " A", name + " B", "A - B"}
+                                  : std::vector<std::string>{"query", name};
+    const std::vector<char> counted = counted_by(state_.selection.filter);
+    for (Index t = first_; t < last_; ++t) {
+      const auto i = static_cast<std::size_t>(t);
+      if (!counted.empty() && counted[i] == 0) continue;
+      numbers.add({static_cast<double>(t), values(0)[i]});
+      if (comparing()) numbers.add({i < values(1).size() ? values(1)[i] : kNaN, difference_[i]});
+    }
+    return numbers;
+  }
+
+ private:
+  [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
+  [[nodiscard]] bool comparing() const { return slots_.size() > 1; }
+  [[nodiscard]] const std::vector<double>& values(std::size_t slot) const {
+    return slots_[slot].errors->by(metric());
+  }
+  [[nodiscard]] static bool is_table(const Drawn& drawn, std::size_t frame) {
+    return frame + 1 == drawn.frames.size() && frame > 0 &&
+           drawn.frames[frame].box.x0 > drawn.frames[0].box.x1;
+  }
+
+  // [N] whether a query passes the filter; empty: all do.
+  [[nodiscard]] std::vector<char> counted_by(const std::optional<ValueFilter>& filter) const {
+    std::vector<char> counted;
+    if (filter)
+      for (const double value : values(0)) counted.push_back(filter->holds(value) ? 1 : 0);
+    return counted;
+  }
+
+  [[nodiscard]] std::vector<Index> worst_of(const std::vector<char>& counted) const {
+    const std::vector<double>& errors = comparing() ? difference_ : values(0);
+    const std::vector<double>& of =
+        state_.view.table_sort == TableSort::bias ? slots_[0].errors->difference : errors;
+    std::vector<Index> queries;
+    for (Index t = first_; t < last_; ++t)
+      if ((counted.empty() || counted[static_cast<std::size_t>(t)] != 0) &&
+          std::isfinite(of[static_cast<std::size_t>(t)]))
+        queries.push_back(t);
+    const auto most = std::min(queries.size(), static_cast<std::size_t>(state_.view.top));
+    std::partial_sort(queries.begin(), queries.begin() + static_cast<std::ptrdiff_t>(most), queries.end(),
+                      [&](Index a, Index b) {
+                        const double va = std::abs(of[static_cast<std::size_t>(a)]);
+                        const double vb = std::abs(of[static_cast<std::size_t>(b)]);
+                        return va != vb ? va > vb : a < b;
+                      });
+    queries.resize(most);
+    if (state_.view.table_sort == TableSort::position) std::sort(queries.begin(), queries.end());
+    return queries;
+  }
+
+  void point_at(Hit& hit, Index query) const {
+    hit.target.query = query;
+    hit.readout = fmt::format("query {}", token_name(*session_, query));
+    for (std::size_t s = 0; s < slots_.size(); ++s) {
+      const auto i = static_cast<std::size_t>(query);
+      if (i < values(s).size())
+        hit.readout += fmt::format("{}: {} {}", comparing() ? (s == 0 ? " A" : " B") : "", name_of(metric()),
+                                   short_number(values(s)[i], 4));
+    }
+  }
+
+  [[nodiscard]] QuantityScale scale_of_all() const {
+    std::vector<double> all;
+    const auto add = [&](const std::vector<double>& of) {
+      for (Index t = first_; t < std::min<Index>(last_, static_cast<Index>(of.size())); ++t)
+        all.push_back(of[static_cast<std::size_t>(t)]);
+    };
+    for (std::size_t s = 0; s < slots_.size(); ++s) add(values(s));
+    for (const SlotErrors& of : heads_) add(of.errors->by(metric()));
+    return quantity_scale(std::span<const double>(all), is_signed(metric()), state_.view);
+  }
+
+  [[nodiscard]] Axis position_axis() const {
+    return {.label = "query position (tokens)",
+            .range = Range{static_cast<double>(first_), static_cast<double>(last_)},
+            .tick_style = TickStyle::tokens};
+  }
+
+  void add_lines(Axes& axes, const Selection& selection, const std::vector<char>& counted,
+                 const QuantityScale& quantity, bool dark) const {
+    axes.x = position_axis();
+    axes.y = {
+        .label = fmt::format("{} error", name_of(metric())), .kind = quantity.scale.kind(), .grid = true};
+    if (metric() == ErrorMetric::value) axes.y.label = "norm of the output";
+    if (metric() == ErrorMetric::signed_difference) axes.y.label = "log-mass, approximate − exact (nats)";
+    axes.y.range =
+        state_.view.zoom ? state_.view.zoom->y : padded(quantity.scale.range(), quantity.scale.kind(), 0.04);
+    if (is_signed(metric())) axes.add(Guide{.at = 0, .vertical = false, .name = "exact"});
+    for (std::size_t s = 0; s < slots_.size(); ++s) {
+      const Color color = slot_color(s, dark);
+      const std::string who = comparing() ? (s == 0 ? "A: " : "B: ") : "";
+      const std::vector<Bin> bins =
+          binned(values(s), first_, std::min<Index>(last_, static_cast<Index>(values(s).size())),
+                 s == 0 ? counted : std::vector<char>());
+      const bool shared = last_ - first_ > kMostBins;
+      Line mean{
+          .label = who + (shared ? "mean of the queries of a point" : "error"), .color = color, .width = 1.8};
+      Line largest{.label = who + "worst of them", .color = color.with_alpha(0.45), .width = 1};
+      for (const Bin& bin : bins) {
+        mean.x.push_back(shared ? bin.middle() : static_cast<double>(bin.begin) + 0.5);
+        mean.y.push_back(bin.mean);
+        largest.x.push_back(bin.middle());
+        largest.y.push_back(bin.largest);
+      }
+      if (shared) axes.add(std::move(largest));
+      axes.add(std::move(mean));
+    }
+    if (const auto& query = selection.shown().query; query && *query >= first_ && *query < last_) {
+      axes.add(Guide{.at = static_cast<double>(*query) + 0.5,
+                     .name = fmt::format("query {}{}", token_name(*session_, *query),
+                                         selection.is_locked() ? ", locked" : "")});
+      Scatter point{.color = slot_color(0, dark), .marker = Marker::ring, .size = 10};
+      point.x = {static_cast<double>(*query) + 0.5};
+      point.y = {values(0)[static_cast<std::size_t>(*query)]};
+      axes.add(std::move(point));
+    }
+  }
+
+  void add_difference(Axes& axes, const Selection& selection, const std::vector<char>& counted) const {
+    axes.title = "A − B: below zero A errs less";
+    axes.x = position_axis();
+    ViewSettings view = state_.view;
+    view.scale = ScaleKind::symlog;
+    view.range = {};
+    const QuantityScale quantity = quantity_scale(std::span<const double>(difference_), true, view);
+    axes.y = {
+        .label = "difference", .kind = ScaleKind::symlog, .range = quantity.scale.range(), .grid = true};
+    axes.add(Guide{.at = 0, .vertical = false});
+    Line line{.color = Color{140, 90, 160}, .width = 1.4};
+    for (const Bin& bin : binned(difference_, first_, last_, counted)) {
+      line.x.push_back(bin.middle());
+      line.y.push_back(bin.mean);
+    }
+    axes.add(std::move(line));
+    if (const auto& query = selection.shown().query; query && *query >= first_ && *query < last_)
+      axes.add(Guide{.at = static_cast<double>(*query) + 0.5});
+  }
+
+  void add_heads(Axes& axes, const QuantityScale& quantity) const {
+    axes.title = "All heads: mean over the queries of a cell";
+    axes.x = position_axis();
+    Heatmap map{.colormap = quantity.colormap, .scale = quantity.scale, .aggregate = Aggregate::mean};
+    const auto rows = static_cast<std::int64_t>(heads_.size());
+    const std::int64_t cols = std::min<Index>(256, last_ - first_);
+    map.matrix = {rows, cols, {}};
+    map.extent = {static_cast<double>(first_), 0, static_cast<double>(last_), static_cast<double>(rows)};
+    axes.y.range = Range{0, static_cast<double>(rows)};
+    axes.y.ticks.emplace();
+    for (std::size_t h = 0; h < heads_.size(); ++h) {
+      const std::vector<double>& of = heads_[h].errors->by(metric());
+      for (Index c = 0; c < cols; ++c) {
+        const Index begin = first_ + c * (last_ - first_) / cols,
+                    end = first_ + (c + 1) * (last_ - first_) / cols;
+        const double sum = std::accumulate(of.begin() + begin, of.begin() + end, 0.0);
+        map.matrix.values.push_back(static_cast<float>(sum / static_cast<double>(end - begin)));
+      }
+      axes.y.ticks->push_back(
+          {static_cast<double>(h) + 0.5,
+           fmt::format("{}: {}", session_->head_name(heads_[h].slot.batch, heads_[h].slot.head),
+                       short_number(heads_[h].errors->head.rel_sq_err)),
+           true});
+    }
+    axes.color_bar = color_bar_of(map, std::string(name_of(metric())));
+    axes.add(std::move(map));
+  }
+
+  void add_table(Axes& axes, const Selection& selection, const std::vector<char>& counted, bool dark) const {
+    (void)dark;
+    axes.title = comparing() ? "Largest differences" : "Worst queries";
+    TextTable table;
+    const bool tokens = !session_->dump().tokens.empty();
+    table.headings = {"query"};
+    table.aligns = {HAlign::right};
+    if (tokens) {
+      table.headings.emplace_back("token");
+      table.aligns.push_back(HAlign::left);
+    }
+    for (const char* name : comparing()
+                                ? std::vector<const char*>{"A", "B", "A − B"}
+                                : std::vector<const char*>{name_of(metric()).data(), "rel. error", "L̂ − L"}) {
+      table.headings.emplace_back(name);
+      table.aligns.push_back(HAlign::right);
+    }
+    for (const Index t : worst_of(counted)) {
+      const auto i = static_cast<std::size_t>(t);
+      TextTable::Row row{.cells = {fmt::format("{}", t)}, .highlighted = selection.shown().query == t};
+      if (tokens) row.cells.push_back(session_->token_text(t));
+      if (comparing()) {
+        for (const double value : {values(0)[i], i < values(1).size() ? values(1)[i] : kNaN, difference_[i]})
+          row.cells.push_back(short_number(value));
+      } else {
+        const QueryErrors& errors = *slots_[0].errors;
+        for (const double value : {values(0)[i], errors.relative[i], errors.difference[i]})
+          row.cells.push_back(short_number(value));
+      }
+      table.rows.push_back(std::move(row));
+    }
+    axes.table = std::move(table);
+  }
+
+  [[nodiscard]] std::string caption(const QuantityScale& quantity, const std::vector<char>& counted,
+                                    const Selection& selection) const {
+    std::string text = subject_of(*session_, state_);
+    for (std::size_t s = 0; s < slots_.size(); ++s)
+      text += fmt::format(" {}Error of the head {} (8.1).", comparing() ? (s == 0 ? "A: " : "B: ") : "",
+                          short_number(slots_[s].errors->head.rel_sq_err, 4));
+    text += fmt::format(" {}, {}.", query_error_formula(metric()), quantity.words);
+    const Index shown = last_ - first_;
+    if (shown > kMostBins)
+      text += fmt::format(" Each point of a line stands for {} to {} queries, all of them counted.",
+                          shown / kMostBins, (shown + kMostBins - 1) / kMostBins);
+    if (!counted.empty())
+      text += fmt::format(" Only the {} of {} queries in the range {} to {}.",
+                          std::count(counted.begin(), counted.end(), 1), N_,
+                          short_number(selection.filter->low), short_number(selection.filter->high));
+    if (shown < N_) text += fmt::format(" Queries {} of {}.", span_text(first_, last_), N_);
+    return text;
+  }
+
+  std::shared_ptr<const DumpSession> session_;
+  ViewState state_;
+  std::vector<SlotErrors> slots_, heads_;
+  std::vector<double> difference_;
+  Index N_ = 0, first_ = 0, last_ = 0;
+};
+
+}  // namespace
+
+std::shared_ptr<const ViewContent> query_error_content(Analysis& analysis, const ViewState& state,
+                                                       Task& task) {
+  return std::make_shared<QueryErrorContent>(analysis, state, task);
+}
+
+}  // namespace muse::viewer

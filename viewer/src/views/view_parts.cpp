@@ -1,0 +1,114 @@
+#include "views/view_parts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace muse::viewer {
+
+template <class Scalar>
+QuantityScale quantity_scale(std::span<const Scalar> values, bool is_signed, const ViewSettings& view) {
+  using namespace render;
+  QuantityScale result;
+  const ScaleKind automatic = is_signed ? ScaleKind::symlog : ScaleKind::log;
+  ScaleKind kind = view.scale.value_or(automatic);
+  const bool any_positive =
+      std::any_of(values.begin(), values.end(), [](Scalar v) { return std::isfinite(v) && v > 0; });
+  const bool all_positive_range = view.range.percentiles || view.range.low > 0;
+  if (kind == ScaleKind::log && (!any_positive || !all_positive_range)) kind = ScaleKind::symlog;
+  const ColormapName name =
+      view.colormap.value_or(is_signed ? ColormapName::diverging : ColormapName::viridis);
+  Range range;
+  std::string span;
+  if (!view.range.percentiles) {
+    range = {view.range.low, view.range.high};
+    span = fmt::format("{} to {}", short_number(range.low), short_number(range.high));
+  } else if (view.range == RangeRule{}) {
+    range = finite_range(values, kind);
+    span = "all values";
+  } else {
+    range = percentile_range(values, view.range.low, view.range.high, kind);
+    span = fmt::format("{} % to {} % of the values", view.range.low, view.range.high);
+  }
+  // A diverging map means zero by its middle.
+  if (name == ColormapName::diverging && kind != ScaleKind::log) range = symmetric(range);
+  // Many decades of nothing hide what matters: an automatic range spans six.
+  if (view.range == RangeRule{} && kind == ScaleKind::log && range.low < range.high * 1e-6) {
+    range.low = range.high * 1e-6;
+    span = "the largest six decades";
+  }
+  if (range.low == range.high && kind != ScaleKind::log)
+    range.high += range.low == 0 ? 1 : std::abs(range.low);
+  result.colormap = Colormap(name);
+  result.scale = Scale(kind, range);
+  result.words = fmt::format("{} scale over {}", name_of(kind), span);
+  return result;
+}
+
+template QuantityScale quantity_scale<float>(std::span<const float>, bool, const ViewSettings&);
+template QuantityScale quantity_scale<double>(std::span<const double>, bool, const ViewSettings&);
+
+bool is_signed(ErrorMetric metric) {
+  return metric == ErrorMetric::signed_difference;
+}
+
+Index queries_of(const DumpSession& session, const Slot& slot) {
+  const Index N = session.dump().tokens_q();
+  return slot.tokens == 0 ? N : std::min(N, slot.tokens);
+}
+
+Index keys_of(const DumpSession& session, const Slot& slot) {
+  const Index N = session.dump().tokens_k();
+  return slot.tokens == 0 ? N : std::min(N, slot.tokens);
+}
+
+std::string subject_of(const DumpSession& session, const Slot& slot) {
+  return fmt::format("{} · {} · {} tokens (1k = 1024) · {} · {}", session.name(),
+                     session.head_name(slot.batch, slot.head), queries_of(session, slot),
+                     muse::name_of(slot.config.mode), slot_word(slot));
+}
+
+std::string subject_of(const DumpSession& session, const ViewState& state) {
+  const Slot& a = state.a();
+  if (!state.comparing()) return subject_of(session, a) + ".";
+  const Slot& b = state.slots[1];
+  std::string text = fmt::format("{} · {} · {} tokens (1k = 1024) · {} · A: {} · B: {}", session.name(),
+                                 session.head_name(a.batch, a.head), queries_of(session, a),
+                                 muse::name_of(a.config.mode), slot_word(a), slot_word(b));
+  if (b.head != a.head || b.batch != a.batch) text += " on " + session.head_name(b.batch, b.head);
+  if (b.config.mode != a.config.mode) text += fmt::format(" in mode {}", muse::name_of(b.config.mode));
+  return text + ".";
+}
+
+std::string token_name(const DumpSession& session, Index token) {
+  const std::string text = session.token_text(token);
+  return text.empty() ? fmt::format("{}", token) : fmt::format("{} “{}”", token, text);
+}
+
+std::string span_text(Index begin, Index end) {
+  return fmt::format("{}…{}", begin, end - 1);
+}
+
+int frame_at(const render::Drawn& drawn, render::Point at) {
+  for (std::size_t i = 0; i < drawn.frames.size(); ++i)
+    if (drawn.frames[i].box.holds(at)) return static_cast<int>(i);
+  return -1;
+}
+
+std::optional<std::pair<std::string, std::string>> heading_option(const render::Frame& frame,
+                                                                  render::Point at,
+                                                                  std::span<const char* const> words) {
+  if (frame.y.to_value(at.y) >= 0) return std::nullopt;
+  std::size_t column = 0;
+  while (column + 1 < frame.columns.size() && at.x >= frame.columns[column + 1]) ++column;
+  if (column >= words.size() || words[column][0] == 0) return std::nullopt;
+  return std::pair<std::string, std::string>("table-sort", words[column]);
+}
+
+render::Color slot_color(std::size_t slot, bool dark) {
+  if (slot == 0) return dark ? render::Color{102, 178, 255} : render::Color{0, 94, 184};
+  return dark ? render::Color{255, 166, 77} : render::Color{196, 88, 0};
+}
+
+}  // namespace muse::viewer
