@@ -10,6 +10,8 @@ and this script writes what stands between them. NAME is one of those in `genera
 
     compare   docs/results/reference_compare.json, from `muse compare --json`
     bench     docs/results/bench_reference.json, from `bench_reference --json`: one result, or a list of them
+    side-by-side
+              docs/results/side_by_side_h100.json, from `cuda/bench/side_by_side.py --json`
     tour-…    tests/example16.json, from tests/example16.py
 
     docs/make_docs.py            rewrites the pages
@@ -118,6 +120,33 @@ def make_bench(data):
     header = ["tokens", "rate of exact attention, of its bare products", "time of MuSe, of exact", "mean error",
               "peak memory"]
     return "\n\n".join([table(header, rows, right=range(5)), "\n".join(lines)])
+
+
+def milliseconds(x):
+    return f"{x['median_ms']:.2f}" if "median_ms" in x else ""
+
+
+def make_side_by_side(data):
+    rows = []
+    for case in data["cases"]:
+        for row in case["rows"]:
+            if row["wrong"]:
+                raise DocsError(f"{case['case']}: a result is marked as wrong: {row['wrong']}; measure again")
+            settings = ", ".join(f"{name} {value}" for name, value in row["settings"].items() if name != "mode")
+            target = "" if case["target_speedup"] is None else f"{case['target_speedup']:g}x"
+            if case["target_error"] is not None:
+                target += f" at {case['target_error']:g}"
+            rows.append([case["case"], case["heads"], settings, milliseconds(case["cudnn"]),
+                         milliseconds(case["flash"]), milliseconds(row),
+                         f"{row['speedup']:.1f}x" if "speedup" in row else "",
+                         significant(row["mean_rel_sq_err"]) if case["inputs"] != "random" else "random inputs", target])
+    versions = data["versions"]
+    launched = "replayed as a CUDA graph" if data["graph"] else "launched each time"
+    line = (f"{data['device']}, driver {data['driver']}, CUDA {versions['cuda']}, PyTorch {versions['torch']}, cuDNN "
+            f"{versions['cudnn']}; bfloat16, forward, clustering included; medians of {data['repeats']} alternating runs, "
+            f"milliseconds; MuSe {launched}; commit `{versions['commit']}`.")
+    header = ["case", "heads", "settings", "cuDNN", "flash", "MuSe", "speed-up over cuDNN", "error", "set out for"]
+    return "\n\n".join([table(header, rows, right=(1, 3, 4, 5, 6, 7)), line])
 
 
 # ---- The tour ------------------------------------------------------------------------------------------------------
@@ -350,9 +379,9 @@ class Tour:
 # ---- Pages ---------------------------------------------------------------------------------------------------------
 
 SOURCES = {"compare": "docs/results/reference_compare.json", "bench": "docs/results/bench_reference.json",
-           "tour": "tests/example16.json"}
+           "side-by-side": "docs/results/side_by_side_h100.json", "tour": "tests/example16.json"}
 MADE_BY = {"compare": "build/bin/muse compare … --json", "bench": "build/bin/bench_reference … --json",
-           "tour": "tests/example16.py"}
+           "side-by-side": "cuda/bench/side_by_side.py … --json", "tour": "tests/example16.py"}
 
 
 class Blocks:
@@ -375,13 +404,15 @@ class Blocks:
     def text(self, name, where):
         kind = "tour" if name.startswith("tour-") else name
         if kind not in SOURCES:
-            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench and tour-…")
+            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench, side-by-side and tour-…")
         data = self.load(kind)
         try:
             if kind == "compare":
                 return make_compare(data)
             if kind == "bench":
                 return make_bench(data)
+            if kind == "side-by-side":
+                return make_side_by_side(data)
             generators = Tour(data).generators()
         except DocsError as error:
             raise DocsError(f"{SOURCES[kind]}: {error}") from None

@@ -113,9 +113,9 @@ __device__ inline float warp_max(float x) {
   return (a + b - 1) / b;
 }
 
-/// Tiles of `tile` tokens that cover every block of a head: of all levels for Side::queries, of those that cluster
-/// afresh for the other sides. The grid of a kernel that works on all of them at once is tiles_of_head · heads, head
-/// slowest.
+/// Tiles of `tile` tokens that cover every block of a head: of all levels for Side::queries, of those that
+/// cluster afresh for the other sides. The grid of a kernel that works on all of them at once is
+/// tiles_of_head · heads, head slowest.
 [[nodiscard]] inline std::int64_t tiles_of_head(const Plan& plan, Side side, int tile) {
   std::int64_t tiles = 0;
   for (int m = 0; m < (side == Side::queries ? plan.levels : plan.fresh_levels); ++m)

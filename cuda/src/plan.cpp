@@ -185,10 +185,10 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.blocks = narrow("blocks of a head", blocks);
   plan.query_tiles = narrow("query tiles of a head", query_tiles);
   place_windows(plan, config);
-  // Grids are counted in 31 bits; the finest is a thread block of 16 queries.
+  // Grids are counted in 31 bits; with B = 1 the finest has a thread block a query.
   const std::int64_t heads = shape.batch * shape.heads_q;
   narrow("clusters of all heads", heads * std::max(key_clusters, query_clusters) * 8);
-  narrow("tokens of all heads", heads * std::max(shape.Nq, shape.Nk) / 4);
+  narrow("tokens of all heads", heads * std::max(shape.Nq, shape.Nk));
   return plan;
 }
 

@@ -132,7 +132,8 @@ Part<Scalar> explain_block(const Head<Scalar>& head, Index t, const Block& block
 
 template <class Scalar>
 Explanation explain_query(const Head<Scalar>& head, Index t, const Config& config,
-                          const LevelLabels& labels_q, const LevelLabels& labels_k, const Progress* progress) {
+                          const LevelLabels& labels_q, const LevelLabels& labels_k,
+                          const Progress* progress) {
   const Index Nq = head.q.rows(), Nk = head.k.rows();
   MUSE_REQUIRE(t >= 0 && t < Nq, "explain_query: expected a query from 0 to ", Nq - 1, ", found ", t);
   const bool causal = config.mode != Mode::acausal;
@@ -181,8 +182,8 @@ Explanation explain_query(const Head<Scalar>& head, Index t, const Config& confi
 }
 
 template Explanation explain_query<float>(const Head<float>&, Index, const Config&, const LevelLabels&,
-                                              const LevelLabels&, const Progress*);
+                                          const LevelLabels&, const Progress*);
 template Explanation explain_query<double>(const Head<double>&, Index, const Config&, const LevelLabels&,
-                                              const LevelLabels&, const Progress*);
+                                           const LevelLabels&, const Progress*);
 
 }  // namespace muse
