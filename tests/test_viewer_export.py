@@ -183,7 +183,7 @@ class WrongUse(unittest.TestCase):
         text = " ".join(viewer("--help").stdout.split())
         for word in ["--view clusters|attention|error", "--metric auto|value|signed|absolute|squared|relative",
                      "--query-metric euclidean|key-covariance", "--block INT", "[tokens; default 1024]", "--compare A,B",
-                     "--size WIDTHxHEIGHT", "Exit status: 0 done", "Example:"]:
+                     "--size WIDTHxHEIGHT", "Exit status: 0 done", "Example"]:
             self.assertIn(word, text)
         self.assertIn("muse 0.", viewer("--version").stdout)
 

@@ -7,7 +7,8 @@
 namespace muse::viewer {
 namespace {
 
-constexpr int kComputingNiceness = 15;  // of -20 (first) to 19 (last)
+constexpr int kComputingNiceness =
+    4;  // of -20 (first) to 19 (last): behind the window, not behind everything
 
 // The thread of the worker, and those that OpenMP makes for it, give way to the window's.
 void give_way(Worker& worker) {
