@@ -117,7 +117,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("each block is worked on once, on any number of threads; level after level, unless in any order") {
+TEST_CASE("each block is worked on once, level after level, on any number of threads") {
   const int threads_before = omp_get_max_threads();
   for (const int threads : {1, 2, 3, 8}) {
     omp_set_num_threads(threads);
@@ -125,35 +125,56 @@ TEST_CASE("each block is worked on once, on any number of threads; level after l
       CAPTURE(threads);
       CAPTURE(N);
       const std::vector<Block> blocks = far_blocks(N, 8);
-      for (const bool in_order : {true, false}) {
-        std::mutex mutex;
-        std::vector<Block> seen;
-        const auto work = [&](const Block& block) {
-          const std::lock_guard lock(mutex);
-          seen.push_back(block);
-        };
-        if (in_order) {
-          for_each_block(blocks, work);
-        } else {
-          for_each_block_any_order(blocks, work);
-        }
-        if (in_order)
-          CHECK(std::is_sorted(seen.begin(), seen.end(),
-                               [](const Block& a, const Block& b) { return a.level < b.level; }));
-        REQUIRE(seen.size() == blocks.size());
-        std::sort(seen.begin(), seen.end(), [](const Block& a, const Block& b) {
-          return a.level != b.level ? a.level < b.level : a.key_begin < b.key_begin;
-        });
-        CHECK(seen == blocks);
-        // What one of them throws is thrown on.
-        const auto fail = [](const Block&) { throw MisfitError("this one"); };
-        if (blocks.empty()) continue;
-        if (in_order) {
-          CHECK_THROWS_AS(for_each_block(blocks, fail), MisfitError);
-        } else {
-          CHECK_THROWS_AS(for_each_block_any_order(blocks, fail), MisfitError);
-        }
+      std::mutex mutex;
+      std::vector<Block> seen;
+      for_each_block(blocks, [&](const Block& block) {
+        const std::lock_guard lock(mutex);
+        seen.push_back(block);
+      });
+      CHECK(std::is_sorted(seen.begin(), seen.end(),
+                           [](const Block& a, const Block& b) { return a.level < b.level; }));
+      std::sort(seen.begin(), seen.end(), [](const Block& a, const Block& b) {
+        return a.level != b.level ? a.level < b.level : a.key_begin < b.key_begin;
+      });
+      CHECK(seen == blocks);
+      // What one of them throws is thrown on.
+      if (!blocks.empty())
+        CHECK_THROWS_AS(for_each_block(blocks, [](const Block&) { throw MisfitError("this one"); }),
+                        MisfitError);
+    }
+  }
+  omp_set_num_threads(threads_before);
+}
+
+TEST_CASE("every piece of work is done once, on any number of threads; large ones by all together") {
+  const int threads_before = omp_get_max_threads();
+  for (const int threads : {1, 2, 3, 8}) {
+    omp_set_num_threads(threads);
+    for (const std::vector<double>& sizes :
+         {std::vector<double>{}, {1}, {1, 1, 1, 1, 1}, {1, 0, 100, 3, 0, 2}, {8, 4, 4, 2, 2, 2, 2, 0}}) {
+      CAPTURE(threads);
+      CAPTURE(sizes.size());
+      std::vector<int> done(sizes.size(), 0), alone(sizes.size(), 0);
+      std::vector<Work> pieces;
+      for (std::size_t i = 0; i < sizes.size(); ++i)
+        pieces.push_back({sizes[i], [&, i] {
+                            ++done[i];
+                            alone[i] = omp_in_parallel() == 0 ? 1 : 0;
+                          }});
+      do_in_any_order(pieces);
+      for (const int times : done) CHECK(times == 1);
+      double total = 0, largest = 0;
+      for (const double size : sizes) {
+        total += size;
+        largest = std::max(largest, size);
       }
+      // With several threads, a piece is shared inside if it is larger than a thread's share.
+      for (std::size_t i = 0; threads > 1 && i < sizes.size(); ++i)
+        if (sizes[i] == largest) CHECK((alone[i] == 1) == (largest * threads > total));
+      // What one of them throws is thrown on.
+      if (pieces.empty()) continue;
+      pieces.back().run = [] { throw MisfitError("this one"); };
+      CHECK_THROWS_AS(do_in_any_order(pieces), MisfitError);
     }
   }
   omp_set_num_threads(threads_before);

@@ -45,15 +45,15 @@ std::vector<Block> diagonal_blocks(Index N, Index B) {
 
 namespace {
 
-// Calls work(block) for every block, each on one thread.
-void side_by_side(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
+// Calls work(0) … work(count - 1), each on one thread.
+void side_by_side(std::size_t count, const std::function<void(std::size_t)>& work) {
   std::exception_ptr failure;  // none may leave a parallel region
 #pragma omp parallel for schedule(dynamic)
-  for (std::size_t b = 0; b < blocks.size(); ++b) {
+  for (std::size_t i = 0; i < count; ++i) {
     try {
-      work(blocks[b]);
+      work(i);
     } catch (...) {
-#pragma omp critical(muse_for_each_block)
+#pragma omp critical(muse_side_by_side)
       failure = std::current_exception();
     }
   }
@@ -68,29 +68,25 @@ void for_each_block(std::span<const Block> blocks, const std::function<void(cons
     while (end < blocks.size() && blocks[end].level == blocks[begin].level) ++end;
     const std::span<const Block> level = blocks.subspan(begin, end - begin);
     if (level.size() % threads == 0 || level.size() >= 2 * threads) {
-      side_by_side(level, work);
+      side_by_side(level.size(), [&](std::size_t b) { work(level[b]); });
     } else {
       for (const Block& block : level) work(block);
     }
   }
 }
 
-void for_each_block_any_order(std::span<const Block> blocks, const std::function<void(const Block&)>& work) {
-  // Sort by size, the largest first: clusters grow with the keys, so work grows with their square.
-  const auto size = [](const Block& block) { return block.keys() * (block.keys() + block.queries()); };
-  std::vector<Block> sorted(blocks.begin(), blocks.end());
-  std::stable_sort(sorted.begin(), sorted.end(),
-                   [&](const Block& a, const Block& b) { return size(a) > size(b); });
-  // All threads together on each block that is larger than a thread's share of those that are left.
-  Index left = 0;
-  for (const Block& block : sorted) left += size(block);
-  const Index threads = omp_get_max_threads();
-  std::size_t b = 0;
-  for (; b < sorted.size() && size(sorted[b]) * threads > left; ++b) {
-    work(sorted[b]);
-    left -= size(sorted[b]);
+void do_in_any_order(std::vector<Work> pieces) {
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [](const Work& a, const Work& b) { return a.size > b.size; });
+  // All threads together on each piece that is larger than a thread's share of those that are left.
+  double left = 0;
+  for (const Work& piece : pieces) left += piece.size;
+  std::size_t done = 0;
+  for (; done < pieces.size() && pieces[done].size * omp_get_max_threads() > left; ++done) {
+    pieces[done].run();
+    left -= pieces[done].size;
   }
-  side_by_side(std::span(sorted).subspan(b), work);
+  side_by_side(pieces.size() - done, [&](std::size_t i) { pieces[done + i].run(); });
 }
 
 }  // namespace muse

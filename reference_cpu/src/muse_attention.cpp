@@ -177,64 +177,100 @@ Windows<Scalar> cluster_windows(const MatrixView<Scalar>& x, const MatrixView<Sc
   return windows;
 }
 
+// Labels in the making, and what they are made from.
+template <class Scalar>
+struct Clustering {
+  LevelLabels labels;
+  Windows<Scalar> windows;
+  std::vector<Work> pieces;  // one a block, independent of each other
+};
+
+// The work of cluster_keys.
+template <class Scalar>
+void plan_keys(const MatrixView<Scalar>& k, Index Nq, const Config& config, Progress* progress,
+               Clustering<Scalar>& plan) {
+  const std::vector<Block> blocks = approximated_blocks(Nq, k.rows(), config);
+  plan.labels = LevelLabels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
+  plan.windows =
+      cluster_windows<Scalar>(k, k, config.clusters_k, config, Metric::euclidean, plan.labels.operations);
+  for (const Block& block : blocks) {
+    const Index C = config.clusters_k.at(block.level)(block.keys());
+    const auto run = [&plan, &k, &config, progress, block, C] {
+      throw_if_cancelled(progress);
+      double operations = 0;
+      const Labels block_labels =
+          cluster_range<Scalar>(k, {block.key_begin, block.key_end}, level_size(block, config), C,
+                                plan.windows, config, MetricMap<Scalar>(), operations);
+      std::copy(block_labels.begin(), block_labels.end(),
+                plan.labels.at(block.level, block.key_begin, block.key_end).begin());
+#pragma omp atomic
+      plan.labels.operations += operations;
+      if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
+    };
+    plan.pieces.push_back({kmeans_operations(block.keys(), C, k.cols(), config.passes), run});
+  }
+}
+
+// The work of cluster_queries.
+template <class Scalar>
+void plan_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k, const Config& config,
+                  Progress* progress, Clustering<Scalar>& plan) {
+  const std::vector<Block> blocks = approximated_blocks(q.rows(), k.rows(), config);
+  plan.labels = LevelLabels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
+  plan.windows =
+      cluster_windows<Scalar>(q, k, config.clusters_q, config, config.metric, plan.labels.operations);
+  for (const Block& block : blocks) {
+    const TokenRange home = home_of_query_clusters(block, config);
+    const Index S = level_size(block, config);
+    const Index C = std::min(config.clusters_q.at(block.level)(S), home.size());
+    const auto run = [&plan, &q, &k, &config, progress, block, home, S, C] {
+      throw_if_cancelled(progress);
+      double operations = 0;
+      // Cluster the home's queries.
+      const MetricMap<Scalar> metric(k.middleRows(block.key_begin, block.keys()), config.metric, operations);
+      Labels home_labels = cluster_range<Scalar>(q, home, S, C, plan.windows, config, metric, operations);
+      std::copy(home_labels.begin(), home_labels.end(),
+                plan.labels.at(block.level, home.begin, home.end).begin());
+      if (config.mode == Mode::causal) {
+        // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
+        Matrix<Scalar> mapped_home, mapped;
+        const Clusters<Scalar> past =
+            make_clusters<Scalar>(metric(q.middleRows(home.begin, home.size()), mapped_home, operations),
+                                  std::move(home_labels), C);
+        const Labels block_labels = assign_to_nearest<Scalar>(
+            metric(q.middleRows(block.query_begin, block.queries()), mapped, operations), past.centroids,
+            past.non_empty());
+        operations += kmeans_operations(block.queries(), C, q.cols(), 0);
+        std::copy(block_labels.begin(), block_labels.end(),
+                  plan.labels.at(block.level, block.query_begin, block.query_end).begin());
+      }
+#pragma omp atomic
+      plan.labels.operations += operations;
+      if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
+    };
+    plan.pieces.push_back({kmeans_operations(home.size(), C, q.cols(), config.passes) +
+                               kmeans_operations(block.queries(), C, q.cols(), 0),
+                           run});
+  }
+}
+
 }  // namespace
 
 template <class Scalar>
 LevelLabels cluster_keys(const MatrixView<Scalar>& k, Index Nq, const Config& config, Progress* progress) {
-  const std::vector<Block> blocks = approximated_blocks(Nq, k.rows(), config);
-  LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, k.rows());
-  const Windows<Scalar> windows =
-      cluster_windows<Scalar>(k, k, config.clusters_k, config, Metric::euclidean, labels.operations);
-  for_each_block_any_order(blocks, [&](const Block& block) {
-    throw_if_cancelled(progress);
-    double operations = 0;
-    const Index C = config.clusters_k.at(block.level)(block.keys());
-    const Labels block_labels =
-        cluster_range<Scalar>(k, {block.key_begin, block.key_end}, level_size(block, config), C, windows,
-                              config, MetricMap<Scalar>(), operations);
-    std::copy(block_labels.begin(), block_labels.end(),
-              labels.at(block.level, block.key_begin, block.key_end).begin());
-#pragma omp atomic
-    labels.operations += operations;
-    if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
-  });
-  return labels;
+  Clustering<Scalar> plan;
+  plan_keys<Scalar>(k, Nq, config, progress, plan);
+  do_in_any_order(std::move(plan.pieces));
+  return std::move(plan.labels);
 }
 
 template <class Scalar>
 LevelLabels cluster_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k, const Config& config,
                             Progress* progress) {
-  const std::vector<Block> blocks = approximated_blocks(q.rows(), k.rows(), config);
-  LevelLabels labels(blocks.empty() ? 0 : blocks.back().level + 1, q.rows());
-  const Windows<Scalar> windows =
-      cluster_windows<Scalar>(q, k, config.clusters_q, config, config.metric, labels.operations);
-  for_each_block_any_order(blocks, [&](const Block& block) {
-    throw_if_cancelled(progress);
-    double operations = 0;
-    // Cluster the home's queries.
-    const MetricMap<Scalar> metric(k.middleRows(block.key_begin, block.keys()), config.metric, operations);
-    const TokenRange home = home_of_query_clusters(block, config);
-    const Index S = level_size(block, config);
-    const Index C = std::min(config.clusters_q.at(block.level)(S), home.size());
-    Labels home_labels = cluster_range<Scalar>(q, home, S, C, windows, config, metric, operations);
-    std::copy(home_labels.begin(), home_labels.end(), labels.at(block.level, home.begin, home.end).begin());
-    if (config.mode == Mode::causal) {
-      // (6.2) Strictly causal: assign each query of the block to the nearest centroid of the past.
-      Matrix<Scalar> mapped_home, mapped;
-      const Clusters<Scalar> past = make_clusters<Scalar>(
-          metric(q.middleRows(home.begin, home.size()), mapped_home, operations), std::move(home_labels), C);
-      const Labels block_labels = assign_to_nearest<Scalar>(
-          metric(q.middleRows(block.query_begin, block.queries()), mapped, operations), past.centroids,
-          past.non_empty());
-      operations += kmeans_operations(block.queries(), C, q.cols(), 0);
-      std::copy(block_labels.begin(), block_labels.end(),
-                labels.at(block.level, block.query_begin, block.query_end).begin());
-    }
-#pragma omp atomic
-    labels.operations += operations;
-    if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
-  });
-  return labels;
+  Clustering<Scalar> plan;
+  plan_queries<Scalar>(q, k, config, progress, plan);
+  do_in_any_order(std::move(plan.pieces));
+  return std::move(plan.labels);
 }
 
 template <class Scalar>
@@ -391,10 +427,14 @@ MuseResult<Scalar> muse_attention(const MatrixView<Scalar>& q, const MatrixView<
 
   // Cluster, unless labels are given.
   auto start = now();
-  result.labels_k = options.labels_k != nullptr ? *options.labels_k
-                                                : cluster_keys<Scalar>(k, q.rows(), config, options.progress);
-  result.labels_q = options.labels_q != nullptr ? *options.labels_q
-                                                : cluster_queries<Scalar>(q, k, config, options.progress);
+  Clustering<Scalar> of_keys, of_queries;
+  if (options.labels_k == nullptr) plan_keys<Scalar>(k, q.rows(), config, options.progress, of_keys);
+  if (options.labels_q == nullptr) plan_queries<Scalar>(q, k, config, options.progress, of_queries);
+  std::vector<Work> pieces = std::move(of_keys.pieces);
+  pieces.insert(pieces.end(), of_queries.pieces.begin(), of_queries.pieces.end());
+  do_in_any_order(std::move(pieces));
+  result.labels_k = options.labels_k != nullptr ? *options.labels_k : std::move(of_keys.labels);
+  result.labels_q = options.labels_q != nullptr ? *options.labels_q : std::move(of_queries.labels);
   const Index levels = blocks.empty() ? 0 : blocks.back().level + 1;
   MUSE_REQUIRE(result.labels_q.levels == levels && result.labels_q.tokens == q.rows() &&
                    result.labels_k.levels == levels && result.labels_k.tokens == k.rows(),

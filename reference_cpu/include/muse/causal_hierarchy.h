@@ -37,8 +37,15 @@ struct Block {
 /// first exception says is thrown on. `blocks` are sorted by level.
 void for_each_block(std::span<const Block> blocks, const std::function<void(const Block&)>& work);
 
-/// The same in any order, for work that does not depend on other levels: the blocks larger than a thread's
-/// share of the rest one after the other, then all others side by side, the largest first.
-void for_each_block_any_order(std::span<const Block> blocks, const std::function<void(const Block&)>& work);
+/// A piece of work that depends on no other, and how much it is, in any unit.
+struct Work {
+  double size = 0;
+  std::function<void()> run;
+};
+
+/// Does all pieces, in any order: those larger than a thread's share of the rest one after the other, so that
+/// the threads can share the work inside, then all others side by side, the largest first. What the first
+/// exception says is thrown on.
+void do_in_any_order(std::vector<Work> pieces);
 
 }  // namespace muse
