@@ -332,7 +332,7 @@ TEST_CASE("numbers of the pictures: as many as are shown, and the right ones") {
                   .values = {1, std::nan(""), 0.1, 2},
                   .labels = {"x", "y\"z"},
                   .label_name = "name"};
-  CHECK(csv_text(numbers) == "name,a,\"b,c\"\nx,1,\ny\"z,0.1,2\n");
+  CHECK(csv_text(numbers) == "name,a,\"b,c\"\nx,1,\n\"y\"\"z\",0.1,2\n");
 }
 
 TEST_CASE("a content's key changes with what it shows, and not with what only the drawing needs") {

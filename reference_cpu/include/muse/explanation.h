@@ -61,8 +61,8 @@ struct Explanation {
   std::vector<double> exact_o = {}, o = {};  ///< [Dv]
 };
 
-/// Runs the stages of the method on `head` for query `t`, with the library's own functions and the labels that
-/// cluster_queries and cluster_keys give. Cancelled between the levels.
+/// Runs the stages of the method on `head` for query `t`, with the library's own functions and the labels
+/// that cluster_queries and cluster_keys give. Cancelled between the levels.
 template <class Scalar>
 [[nodiscard]] Explanation explain_query(const Head<Scalar>& head, Index t, const Config& config,
                                         const LevelLabels& labels_q, const LevelLabels& labels_k,

@@ -9,7 +9,7 @@
 namespace muse::viewer {
 namespace {
 
-constexpr Index kTunedTokens = 4096;             // the quick grid tunes on so many
+constexpr Index kTunedTokens = 8192;             // the quick grid tunes on so many
 constexpr Index kMostTokensOfValueOrder = 8192;  // beyond, dipole_value takes minutes
 
 const std::vector<std::string> kRetrieve{"0", "2", "4", "8", "16", "32"};

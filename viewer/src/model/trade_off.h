@@ -23,7 +23,7 @@ struct TradeOff {
   std::vector<TradeOffPoint> points;  ///< the current setting first
   double exact_seconds = 0;
   double max_error = 0;
-  Index tuned_tokens = 0;    ///< that the tuner saw, from the first on: at most 4096 in the quick grid
+  Index tuned_tokens = 0;    ///< that the tuner saw, from the first on: at most 8192 in the quick grid
   bool tuned_found = false;  ///< whether a setting tried by the tuner keeps within max_error
 };
 

@@ -23,7 +23,9 @@ class BlockErrorContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each block: {}", part_error_formula(metric()));
-    const bool wide = options.width >= 700 * options.ui_scale;
+    // The table has room beside the maps, or is left out: the numbers have all blocks.
+    const auto maps = static_cast<double>(parts_.size() + (same_blocks() ? 1 : 0));
+    const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
     std::vector<double> values;
     for (const auto& parts : parts_)
       for (const BlockPart& part : parts->blocks)
@@ -41,8 +43,26 @@ class BlockErrorContent : public ViewContent {
                   .value_label = fmt::format("{} error", name_of(metric()))},
                  state_, selection, options.dark);
     }
+    if (same_blocks()) {
+      // Both cut the matrix alike: their difference, block by block.
+      std::vector<double> differences;
+      for (const BlockPart& part : parts_[0]->blocks)
+        if (part.block.level >= 0) differences.push_back(difference_at(part));
+      ViewSettings view = state_.view;
+      view.range = {};
+      view.scale.reset();
+      view.colormap.reset();
+      Axes& axes = figure.add(0, col++);
+      axes.title = "A − B: below zero A errs less";
+      add_blocks(axes,
+                 {.parts = parts_[0].get(),
+                  .value = [this](const BlockPart& part) { return difference_at(part); },
+                  .quantity = quantity_scale(std::span<const double>(differences), true, view),
+                  .value_label = "difference"},
+                 state_, selection, options.dark);
+    }
     if (wide) {
-      figure.col_weights.assign(parts_.size(), 1.1);
+      figure.col_weights.assign(static_cast<std::size_t>(col), 1.1);
       figure.col_weights.push_back(1.0);
       add_table(figure.add(0, col), selection);
     }
@@ -58,8 +78,10 @@ class BlockErrorContent : public ViewContent {
     hit.frame = static_cast<std::size_t>(frame);
     const Frame& f = drawn.frames[hit.frame];
     const BlockPart* part = nullptr;
-    if (hit.frame < parts_.size()) {
-      part = block_at(*parts_[hit.frame], f.y.to_value(at.y), f.x.to_value(at.x));
+    const std::size_t maps = parts_.size() + (same_blocks() ? 1 : 0);
+    if (hit.frame < maps) {
+      part = block_at(*parts_[hit.frame < parts_.size() ? hit.frame : 0], f.y.to_value(at.y),
+                      f.x.to_value(at.x));
     } else {
       const auto worst = worst_blocks();
       const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
@@ -98,6 +120,19 @@ class BlockErrorContent : public ViewContent {
 
  private:
   [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
+
+  [[nodiscard]] bool same_blocks() const {
+    return parts_.size() == 2 &&
+           std::equal(parts_[0]->blocks.begin(), parts_[0]->blocks.end(), parts_[1]->blocks.begin(),
+                      parts_[1]->blocks.end(),
+                      [](const BlockPart& a, const BlockPart& b) { return a.block == b.block; });
+  }
+  // A − B of a block of A, where both have the same blocks.
+  [[nodiscard]] double difference_at(const BlockPart& part) const {
+    const auto other = std::find_if(parts_[1]->blocks.begin(), parts_[1]->blocks.end(),
+                                    [&](const BlockPart& b) { return b.block == part.block; });
+    return part.error.by(metric()) - other->error.by(metric());
+  }
 
   [[nodiscard]] std::vector<const BlockPart*> worst_blocks() const {
     std::vector<const BlockPart*> blocks;
@@ -138,6 +173,8 @@ class BlockErrorContent : public ViewContent {
 
   [[nodiscard]] std::string caption(const QuantityScale& quantity) const {
     std::string text = subject_of(*session_, state_);
+    if (parts_.size() == 2 && !same_blocks())
+      text += " A and B cut the matrix into other blocks: no difference is shown.";
     for (std::size_t s = 0; s < parts_.size(); ++s) {
       double share = 0;
       for (const BlockPart& part : parts_[s]->blocks) share += part.error.share;

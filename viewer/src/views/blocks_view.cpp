@@ -47,7 +47,9 @@ class BlocksContent : public ViewContent {
     int col = 0;
     for (std::size_t s = 0; s < panels_.size(); ++s) {
       Axes& axes = figure.add(0, col++, wide ? 2 : 1, 1);
-      if (comparing()) axes.title = fmt::format("{}: {}", s == 0 ? "A" : "B", sum_text(panels_[s]));
+      if (comparing())
+        axes.title = fmt::format("{}: error {} (8.1)", s == 0 ? "A" : "B",
+                                 short_number(panels_[s].parts->error_up_to[step(panels_[s])]));
       BlockAxes blocks{.parts = panels_[s].parts.get(), .quantity = quantity, .up_to = state_.view.up_to};
       if (state_.view.color_by != BlockColoring::level) {
         blocks.value = [this, s](const BlockPart& part) { return value_of(part, s); };

@@ -53,12 +53,19 @@ class PairErrorContent : public ViewContent {
       panels_.push_back(std::move(panel));
     }
     worst_ = find_worst();
+    if (panels_.size() == 2 && panels_[0].errors->block == panels_[1].errors->block &&
+        panels_[0].slot.head == panels_[1].slot.head) {
+      const auto a = analysis.run(panels_[0].slot, task), b = analysis.run(panels_[1].slot, task);
+      same_clusters_ = a->labels_q.values == b->labels_q.values && a->labels_k.values == b->labels_k.values;
+    }
   }
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each pair of clusters: {}", part_error_formula(metric()));
-    const bool wide = options.width >= 760 * options.ui_scale;
+    // The table has room beside the maps, or is left out: the numbers have all pairs.
+    const auto maps = static_cast<double>(panels_.size() + (same_clusters() ? 1 : 0));
+    const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
     std::vector<float> all;
     for (const Panel& panel : panels_)
       for (const float value : matrix_of(panel).values) all.push_back(value);
@@ -66,10 +73,30 @@ class PairErrorContent : public ViewContent {
         quantity_scale(std::span<const float>(all), is_signed(metric()), state_.view);
     int col = 0;
     for (std::size_t s = 0; s < panels_.size(); ++s)
-      add_map(figure.add(0, col++), panels_[s], quantity, s, s + 1 == panels_.size(), selection,
-              options.dark);
+      add_map(figure.add(0, col++), panels_[s], matrix_of(panels_[s]), quantity,
+              panels_.size() == 1 ? ""
+              : s == 0            ? "A"
+                                  : "B",
+              s + 1 == panels_.size() ? quantity_name() : "", selection, options.dark);
+    if (same_clusters()) {
+      const PairErrors& b = *panels_[1].errors;
+      render::Matrix difference = matrix_of(panels_[0]);
+      std::size_t cell = 0;
+      for (const Index i : panels_[0].rows)
+        for (const Index j : panels_[0].cols)
+          difference.values[cell++] -= static_cast<float>(b.at(i, j).by(metric()));
+      ViewSettings view = state_.view;
+      view.range = {};
+      view.scale.reset();
+      view.colormap.reset();
+      const QuantityScale signed_scale =
+          quantity_scale(std::span<const float>(difference.values), true, view);
+      Axes& axes = figure.add(0, col++);
+      add_map(axes, panels_[0], std::move(difference), signed_scale, "A − B: below zero A errs less",
+              "difference", selection, options.dark);
+    }
     if (wide) {
-      figure.col_weights.assign(panels_.size(), 1.15);
+      figure.col_weights.assign(static_cast<std::size_t>(col), 1.15);
       figure.col_weights.push_back(1.0);
       add_table(figure.add(0, col), selection);
     }
@@ -84,7 +111,8 @@ class PairErrorContent : public ViewContent {
     hit.in_frame = true;
     hit.frame = static_cast<std::size_t>(frame);
     const Frame& f = drawn.frames[hit.frame];
-    if (hit.frame >= panels_.size()) {
+    const std::size_t maps = panels_.size() + (same_clusters() ? 1 : 0);
+    if (hit.frame >= maps) {
       const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
       if (row >= 0 && row < std::ssize(worst_)) {
         const auto [i, j] = worst_[static_cast<std::size_t>(row)];
@@ -97,7 +125,7 @@ class PairErrorContent : public ViewContent {
       hit.option = heading_option(f, at, kWords);
       return hit;
     }
-    const Panel& panel = panels_[hit.frame];
+    const Panel& panel = panels_[hit.frame < panels_.size() ? hit.frame : 0];
     const auto row = static_cast<Index>(std::floor(f.y.to_value(at.y)));
     const auto column = static_cast<Index>(std::floor(f.x.to_value(at.x)));
     if (row < 0 || row >= std::ssize(panel.rows) || column < 0 || column >= std::ssize(panel.cols))
@@ -137,12 +165,13 @@ class PairErrorContent : public ViewContent {
     return matrix;
   }
 
-  void add_map(Axes& axes, const Panel& panel, const QuantityScale& quantity, std::size_t slot, bool with_bar,
-               const Selection& selection, bool dark) const {
+  void add_map(Axes& axes, const Panel& panel, render::Matrix matrix, const QuantityScale& quantity,
+               const std::string& title, const std::string& bar_label, const Selection& selection,
+               bool dark) const {
     const Block& block = panel.errors->block;
-    if (panels_.size() > 1) axes.title = slot == 0 ? "A" : "B";
-    Heatmap map{.matrix = matrix_of(panel), .colormap = quantity.colormap, .scale = quantity.scale};
-    map.aggregate = is_signed(metric()) ? Aggregate::max_magnitude : Aggregate::max;
+    axes.title = title;
+    Heatmap map{.matrix = std::move(matrix), .colormap = quantity.colormap, .scale = quantity.scale};
+    map.aggregate = quantity.scale.range().low < 0 ? Aggregate::max_magnitude : Aggregate::max;
     map.numbers = state_.view.numbers;
     map.extent = {0, 0, static_cast<double>(map.matrix.cols), static_cast<double>(map.matrix.rows)};
     const auto axis_of = [&](const char* what, const std::vector<Index>& order, Index begin, Index end) {
@@ -160,7 +189,7 @@ class PairErrorContent : public ViewContent {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
     }
-    if (with_bar) axes.color_bar = color_bar_of(map, fmt::format("{}", quantity_name()));
+    if (!bar_label.empty()) axes.color_bar = color_bar_of(map, bar_label);
     axes.add(std::move(map));
     Rects retrieved{.label = "retrieved (5.1)", .outline = dark ? Color{255, 255, 255} : Color{210, 40, 40}};
     for (std::size_t row = 0; row < panel.rows.size(); ++row)
@@ -196,6 +225,9 @@ class PairErrorContent : public ViewContent {
     }
     return "relative squared error";
   }
+
+  // Whether A and B have the same clusters: then their pairs can be subtracted.
+  [[nodiscard]] bool same_clusters() const { return same_clusters_; }
 
   // Some clusters on either side of one.
   [[nodiscard]] static Range around(const std::vector<Index>& order, Index cluster) {
@@ -279,6 +311,7 @@ class PairErrorContent : public ViewContent {
   ViewState state_;
   std::vector<Panel> panels_;
   std::vector<Pair> worst_;  // of the first slot, as the table has them
+  bool same_clusters_ = false;
   std::vector<double> head_error_;
 };
 
