@@ -111,7 +111,8 @@ def make_bench(data):
                      significant(run["mean_rel_sq_err"]), f"{run['peak_memory_gib']:.2f} GiB"])
         config, version = run["config"], run["version"]
         rounds = "one round" if run["repeats"] == 1 else f"medians of {run['repeats']} rounds"
-        line = (f"Dump `{pathlib.PurePosixPath(run['dump']).name}`, {run['heads']} heads, mode `{config['mode']}`, "
+        heads = "1 head" if run["heads"] == 1 else f"{run['heads']} heads"
+        line = (f"Dump `{pathlib.PurePosixPath(run['dump']).name}`, {heads}, mode `{config['mode']}`, "
                 f"order `{config['order']}`, blocks of {config['block']}, {clusters_of(config)}, "
                 f"retrieve `{config['retrieve']}`; {version['compiler']}, {run['threads']} threads, "
                 f"{rounds}, commit `{version['commit']}`.")
