@@ -361,6 +361,7 @@ class OneWindow(unittest.TestCase):
         histogram = panel_of(state, "histogram")
         w.drag(inside(histogram, 0.4), inside(histogram, 0.8))
         w.wait(lambda s: s["selection"]["filter"] and panel_of(s, "error")["shown"]["selection"]["filter"], "a range")
+        time.sleep(0.4)  # the button is let go before the next key
         w.shot("filtered")
         w.key("Escape")
         w.wait(lambda s: s["selection"]["filter"] is None, "Esc drops it")

@@ -133,7 +133,9 @@ class Viewer {
     if (shortcut == nullptr || (press.repeated && !shortcut->repeats)) return;
     if (ImGui::GetIO().WantTextInput && !shortcut->while_typing) return;
     // Dialogs and lists see to their own keys.
-    if (ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel)) return;
+    if (shortcut->action != Action::quit &&
+        ImGui::IsPopupOpen("", ImGuiPopupFlags_AnyPopupId | ImGuiPopupFlags_AnyPopupLevel))
+      return;
     const bool needs_dump = shortcut->action != Action::open && shortcut->action != Action::help &&
                             shortcut->action != Action::quit && shortcut->action != Action::theme &&
                             shortcut->action != Action::scale && shortcut->action != Action::escape;

@@ -196,6 +196,7 @@ class PanelDrawer {
 
   void draw_picture(const Area& area) {
     ImGui::InvisibleButton("picture", area.size(), ImGuiButtonFlags_MouseButtonLeft);
+    ImGui::SetItemAllowOverlap();  // the button over a picture that failed
     const bool hovered = ImGui::IsItemHovered(), active = ImGui::IsItemActive();
     const Shot* shot = picture_.shot();
     ImDrawList& list = *ImGui::GetWindowDrawList();
