@@ -156,6 +156,7 @@ struct AttentionPipeline {
                                                                   shared_address(shared.v[t % Stages]));
         wgmma_wait<0>();
         fence_registers(attention.o[0]);
+        __syncwarp();  // every lane has read its biases
         if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[t % Stages]));
       }
       return;
@@ -174,6 +175,7 @@ struct AttentionPipeline {
       const bool changed = weigh(t + 1);
       wgmma_wait<0>();
       fence_registers(attention.o[0]);
+      __syncwarp();  // every lane has read its biases
       if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[t % Stages]));
       if (changed) attention.rescale(factor);
       pack_all();
