@@ -167,8 +167,10 @@ TEST_CASE_TEMPLATE("cluster_tokens follows cluster-by, passes and seed", Scalar,
   Config config;
   config.passes = 2;
   config.seed = 9;
-  CHECK(cluster_tokens<Scalar>(x, 7, config) == kmeans<Scalar>(x, 7, 2, 9));
-  CHECK(cluster_tokens<Scalar>(x, 7, config) != kmeans<Scalar>(x, 7, 0, 9));
+  CHECK(cluster_tokens<Scalar>(x, 7, config) == kmeans<Scalar>(x, 7, {.passes = 2, .seed = 9}));
+  CHECK(cluster_tokens<Scalar>(x, 7, config) != kmeans<Scalar>(x, 7, {.passes = 0, .seed = 9}));
+  config.sample = 4;
+  CHECK(cluster_tokens<Scalar>(x, 7, config) == kmeans<Scalar>(x, 7, {.passes = 2, .seed = 9, .sample = 4}));
   config.cluster_by = ClusterBy::balanced;
   CHECK(cluster_tokens<Scalar>(x, 7, config) == balanced_bisection<Scalar>(x, 7, 2));
   config.cluster_by = ClusterBy::spatial;

@@ -54,6 +54,7 @@ TEST_CASE("every option's text is taken back as it was given") {
                                                                   {"retrieve", "4,8"},
                                                                   {"block", "77"},
                                                                   {"passes", "3"},
+                                                                  {"sample", "4"},
                                                                   {"cluster-window", "4096"},
                                                                   {"seed", "12"}}) {
     set_option(config, name, text);

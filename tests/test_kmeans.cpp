@@ -186,7 +186,7 @@ TEST_CASE_TEMPLATE("well separated tokens: T passes give the labels of a plain L
     for (const Index passes : {0, 1, 2, 3, 6}) {
       CAPTURE(D);
       CAPTURE(passes);
-      const Labels labels = kmeans<Scalar>(x, 6, passes);
+      const Labels labels = kmeans<Scalar>(x, 6, {.passes = passes});
       CHECK(labels == clumps);
       CHECK(labels == naive_kmeans(rows_of(x), 6, passes));
     }
@@ -199,7 +199,8 @@ TEST_CASE("overlapping tokens in double: T passes give the labels of a plain Llo
     for (const Index C : {1, 5, 17})
       for (const Index passes : {0, 1, 3}) {
         const Matrix<double> x = random_matrix<double>(N, 8, static_cast<std::uint64_t>(N));
-        CHECK(kmeans<double>(x, C, passes) == naive_kmeans(rows_of(x), static_cast<std::size_t>(C), passes));
+        CHECK(kmeans<double>(x, C, {.passes = passes}) ==
+              naive_kmeans(rows_of(x), static_cast<std::size_t>(C), passes));
       }
 }
 
@@ -218,17 +219,20 @@ TEST_CASE_TEMPLATE("each pass assigns to the nearest, then averages, with weight
       expected.push_back(tokens[static_cast<std::size_t>(token)]);
     Index calls = 0;
     Labels last;
-    const Labels labels = kmeans<Scalar>(
-        x, C, passes, 0, weighted ? std::span<const Index>(weights) : std::span<const Index>(),
-        [&](Index pass, const Matrix<Scalar>& centroids, const Labels& given) {
-          CHECK(pass == calls++);
-          // A mean of numbers up to 4 is rounded once to Scalar, after sums in double.
-          check_close(centroids, expected, 4 * 2 * unit_roundoff<Scalar>() * (sizeof(Scalar) == 8 ? 200 : 1),
-                      "centroids");
-          check_nearest<Scalar>(given, tokens, rows_of(centroids));
-          expected = averaged(tokens, given, rows_of(centroids), weighted ? weights : std::vector<Index>());
-          last = given;
-        });
+    const auto check_pass = [&](Index pass, const Matrix<Scalar>& centroids, const Labels& given) {
+      CHECK(pass == calls++);
+      // A mean of numbers up to 4 is rounded once to Scalar, after sums in double.
+      check_close(centroids, expected, 4 * 2 * unit_roundoff<Scalar>() * (sizeof(Scalar) == 8 ? 200 : 1),
+                  "centroids");
+      check_nearest<Scalar>(given, tokens, rows_of(centroids));
+      expected = averaged(tokens, given, rows_of(centroids), weighted ? weights : std::vector<Index>());
+      last = given;
+    };
+    const Labels labels =
+        kmeans<Scalar>(x, C,
+                       {.passes = passes,
+                        .weights = weighted ? std::span<const Index>(weights) : std::span<const Index>(),
+                        .observe = check_pass});
     CHECK(calls == passes + 1);
     CHECK(labels == last);
   }
@@ -242,8 +246,10 @@ TEST_CASE_TEMPLATE("a token of weight w counts as w tokens", Scalar, float, doub
   x << -1, 0, 4, Scalar(8.5);
   const std::vector<Index> weights{99, 1, 1, 1};
   CHECK(seed_tokens(4, 2, 0) == std::vector<Index>{1, 3});
-  CHECK(kmeans<Scalar>(x, 2, 1) == Labels{0, 0, 0, 1});  // seeds 0, 8.5; means 1, 8.5; cut at 4.75
-  CHECK(kmeans<Scalar>(x, 2, 1, 0, weights) == Labels{0, 0, 1, 1});  // means -0.94, 8.5; cut at 3.78
+  CHECK(kmeans<Scalar>(x, 2, {.passes = 1}) ==
+        Labels{0, 0, 0, 1});  // seeds 0, 8.5; means 1, 8.5; cut at 4.75
+  // means -0.94, 8.5; cut at 3.78
+  CHECK(kmeans<Scalar>(x, 2, {.passes = 1, .weights = weights}) == Labels{0, 0, 1, 1});
 }
 
 TEST_CASE_TEMPLATE("duplicate tokens leave clusters empty, which keep their centroid and harm nothing",
@@ -262,10 +268,32 @@ TEST_CASE_TEMPLATE("duplicate tokens leave clusters empty, which keep their cent
     used = {given.begin(), given.end()};
     CHECK(used.size() == 5);
   };
-  const Labels labels = kmeans<Scalar>(x, 20, 3, 0, {}, check_pass);
+  const Labels labels = kmeans<Scalar>(x, 20, {.passes = 3, .observe = check_pass});
   for (std::size_t n = 5; n < 60; ++n) CHECK(labels[n] == labels[n - 5]);
   // All tokens alike: one cluster, the first, whatever the number asked for.
-  CHECK(kmeans<Scalar>(Matrix<Scalar>::Constant(9, 3, Scalar(0.3)), 9, 2) == Labels(9, 0));
+  CHECK(kmeans<Scalar>(Matrix<Scalar>::Constant(9, 3, Scalar(0.3)), 9, {.passes = 2}) == Labels(9, 0));
+}
+
+TEST_CASE_TEMPLATE("a sample: k-means of every third token, then all tokens to its centroids", Scalar, float,
+                   double) {
+  MUSE_SHOW_SEED();
+  const Matrix<Scalar> x = random_matrix<Scalar>(200, 9, 45);
+  Matrix<Scalar> third(67, 9);
+  for (Index n = 0; n < 67; ++n) third.row(n) = x.row(3 * n);
+  for (const Index passes : {0, 1, 4}) {
+    for (const std::uint64_t seed : {0, 8}) {
+      Rows centroids;  // the last ones
+      const auto keep = [&](Index, const Matrix<Scalar>& c, const Labels&) { centroids = rows_of(c); };
+      static_cast<void>(kmeans<Scalar>(third, 10, {.passes = passes, .seed = seed, .observe = keep}));
+      const Labels labels = kmeans<Scalar>(x, 10, {.passes = passes, .seed = seed, .sample = 3});
+      check_nearest<Scalar>(labels, rows_of(x), centroids);
+    }
+  }
+  // Fewer tokens in the sample than clusters asked for: one a token.
+  const Labels few = kmeans<Scalar>(x, 50, {.passes = 1, .sample = 100});
+  CHECK(*std::max_element(few.begin(), few.end()) == 1);
+  CHECK(kmeans_operations(200, 10, 9, 4, 3) == 2.0 * (4 * 67 + 200) * 10 * 9);
+  CHECK_THROWS_AS(static_cast<void>(kmeans<Scalar>(x, 5, {.sample = 0})), MisfitError);
 }
 
 TEST_CASE_TEMPLATE("one cluster a token keeps distinct tokens apart", Scalar, float, double) {
@@ -273,7 +301,7 @@ TEST_CASE_TEMPLATE("one cluster a token keeps distinct tokens apart", Scalar, fl
   const Matrix<Scalar> x = random_matrix<Scalar>(100, 8, 50);
   Labels expected(100);
   for (std::size_t n = 0; n < 100; ++n) expected[n] = static_cast<std::int32_t>(n);
-  CHECK(kmeans<Scalar>(x, 100, 2) == expected);
+  CHECK(kmeans<Scalar>(x, 100, {.passes = 2}) == expected);
 }
 
 TEST_CASE_TEMPLATE("any number of threads gives the same labels", Scalar, float, double) {
@@ -281,7 +309,7 @@ TEST_CASE_TEMPLATE("any number of threads gives the same labels", Scalar, float,
   const Matrix<Scalar> x = random_matrix<Scalar>(777, 17, 60);
   const auto with = [&](int count) {
     const Threads threads(count);
-    return kmeans<Scalar>(x, 40, 3);
+    return kmeans<Scalar>(x, 40, {.passes = 3});
   };
   const Labels one = with(1);
   CHECK(with(2) == one);
@@ -290,7 +318,7 @@ TEST_CASE_TEMPLATE("any number of threads gives the same labels", Scalar, float,
 
 TEST_CASE("more clusters than tokens, none, and centroids of another dim are refused") {
   const Matrix<float> x = Matrix<float>::Zero(4, 3);
-  CHECK_THROWS_AS(static_cast<void>(kmeans<float>(x, 5, 1)), MisfitError);
-  CHECK_THROWS_AS(static_cast<void>(kmeans<float>(x, 0, 1)), MisfitError);
+  CHECK_THROWS_AS(static_cast<void>(kmeans<float>(x, 5)), MisfitError);
+  CHECK_THROWS_AS(static_cast<void>(kmeans<float>(x, 0)), MisfitError);
   CHECK_THROWS_AS(static_cast<void>(assign_to_nearest<float>(x, Matrix<float>::Zero(2, 4))), MisfitError);
 }

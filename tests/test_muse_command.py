@@ -121,7 +121,7 @@ class Help(unittest.TestCase):
             self.assertIn("[tokens; default 1024]", text)
             self.assertIn("--mode acausal|causal|causal-shared", text)
             self.assertIn("--clusters-q RULE", text)
-            for option in ["--order", "--cluster-by", "--metric", "--clusters ", "--clusters-k", "--retrieve", "--passes",
+            for option in ["--order", "--cluster-by", "--metric", "--clusters ", "--clusters-k", "--retrieve", "--passes", "--sample",
                            "--cluster-window", "--seed", "--tokens", "--threads", "--dtype", "--config"]:
                 self.assertIn(option, text, command)
 

@@ -3,6 +3,8 @@
 // With several thread blocks on a multiprocessor, one block's exponentials run while another's products do.
 #pragma once
 
+#include <type_traits>
+
 #include "wgmma.cuh"
 
 namespace muse::cuda {
@@ -28,8 +30,8 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, int parity) 
 
 /// A key of the stream: its row in the tile's tables, and what is added to its logits (in units of log 2).
 struct KeyRow {
-  std::int32_t row = -1;  ///< -1: no key
-  float bias = -INFINITY;
+  std::uint32_t row;  ///< one that may be read, even if there is no such key
+  float bias;         ///< -infinity: there is no such key
 };
 
 /// Where a tile's keys and values lie: row n at `k` + n · `k_stride` bytes.
@@ -40,12 +42,14 @@ struct KeyTables {
 };
 
 /// The ring, and the two sides of it. `Consumers` warpgroups of 64 queries, then one that copies. Registers
-/// move from the latter to the former; `Resident` thread blocks share a multiprocessor's.
+/// move from the latter to the former; `Resident` thread blocks share a multiprocessor's. Every key that is
+/// copied serves all consumers: with many thread blocks on few rows each, the second-level cache is the
+/// limit.
 template <int D, int Consumers, int Stages, int Resident, class Element>
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
   static constexpr int kThreads = 128 * Consumers + 128;
-  static constexpr int kProducerRegisters = 40;
+  static constexpr int kProducerRegisters = 32;
   // Every thread starts with the same number; what the copying warpgroup gives up, the others take.
   static constexpr int kStartRegisters = 65536 / Resident / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =
@@ -53,6 +57,7 @@ struct AttentionPipeline {
   static_assert(kStartRegisters > kProducerRegisters && kConsumerRegisters <= 256);
   static constexpr int kTile = SwizzledTile<D, kKeys>::kBytes;
   struct Shared {
+    unsigned char q[Consumers][SwizzledTile<D, 64>::kBytes];
     unsigned char k[Stages][kTile];
     unsigned char v[Stages][kTile];
     float bias[Stages][kKeys];
@@ -61,77 +66,125 @@ struct AttentionPipeline {
 
   Shared& shared;
 
-  static __device__ __forceinline__ bool is_consumer() { return threadIdx.x < 128 * Consumers; }
+  /// This thread's warpgroup, in a way that shows the compiler that a warp's threads agree.
+  static __device__ __forceinline__ int group() { return __shfl_sync(0xffffffffu, threadIdx.x / 128, 0); }
+  static __device__ __forceinline__ bool is_consumer() { return group() < Consumers; }
 
-  /// By all threads of the thread block.
-  __device__ __forceinline__ void begin() {
+  /// A place in the ring, and the parity of its barriers this time round.
+  struct Place {
+    int stage = 0, parity = 0;
+    __device__ __forceinline__ void advance() {
+      if (++stage == Stages) stage = 0, parity ^= 1;
+    }
+  };
+
+  Place here;  ///< of this thread's next tile
+
+  /// By all threads of the thread block. The first `consumers` warpgroups will consume; others must not.
+  __device__ __forceinline__ void begin(int consumers = Consumers) {
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
         barrier_init(shared_address(&shared.full[stage]),
                      256);  // each copying thread: its copies, its biases
-        barrier_init(shared_address(&shared.empty[stage]), 4 * Consumers);
+        barrier_init(shared_address(&shared.empty[stage]), 4 * consumers);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
     __syncthreads();
   }
 
+  /// The copying warpgroup, before it copies.
+  static __device__ __forceinline__ void begin_producing() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
+  }
   /// The copying warpgroup: `tiles` tiles of 64 keys; find(place) gives the key at a place of the stream,
-  /// tables(t) where the rows of tile t are. Each warp copies 16 of a tile's rows.
+  /// tables(t) where the rows of tile t are. Each warp copies 16 of a tile's rows; its two halves look up
+  /// those of two tiles, and do so two to four tiles ahead: an index takes as long to come as a tile's
+  /// products. Its instructions share the schedulers with those of the consumers: every one counts.
   template <class Find, class Tables>
   __device__ __forceinline__ void produce(int tiles, Find find, Tables tables) {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
     constexpr int kPieces = D / 8,
                   kRows = 32 / kPieces;  // 16-byte pieces of a row; rows that the warp copies at once
-    KeyRow next = find(first + lane % 16);
-    for (int t = 0; t < tiles; ++t) {
-      const int stage = t % Stages;
-      const KeyRow now = next;
-      // Look up the next tile while this one waits for room.
-      if (t + 1 < tiles) next = find((t + 1) * kKeys + first + lane % 16);
-      const KeyTables table = tables(t);
-      const char* const k = static_cast<const char*>(table.k) + lane % kPieces * 16;
-      const char* const v = static_cast<const char*>(table.v) + lane % kPieces * 16;
-      if (t >= Stages) barrier_wait(shared_address(&shared.empty[stage]), (t / Stages - 1) % 2);
-      if (lane < 16) shared.bias[stage][first + lane] = now.bias;
-      const std::uint32_t k_shared = shared_address(shared.k[stage]),
-                          v_shared = shared_address(shared.v[stage]);
+    const std::uint32_t piece = lane % kPieces * 16;
+    const int place = lane / 16 * kKeys + first + lane % 16;  // this lane's, in a pair of tiles
+    KeyRow now = find(place), next = find(2 * kKeys + place);
+    for (int t = 0; t < tiles;) {
+      const KeyRow after = find((t + 4) * kKeys + place);
+#pragma unroll 1
+      for (int half = 0; half < 2 && t < tiles; ++half, ++t, here.advance()) {
+        const KeyTables table = tables(t);
+        const char* const k = static_cast<const char*>(table.k) + piece;
+        const char* const v = static_cast<const char*>(table.v) + piece;
+        // A barrier of this parity is behind us when the ring is new.
+        barrier_wait(shared_address(&shared.empty[here.stage]), here.parity ^ 1);
+        if (lane / 16 == half) shared.bias[here.stage][first + lane % 16] = now.bias;
+        const std::uint32_t k_shared = shared_address(shared.k[here.stage]),
+                            v_shared = shared_address(shared.v[here.stage]);
 #pragma unroll
-      for (int pass = 0; pass < 16 / kRows; ++pass) {
-        const int n = pass * kRows + lane / kPieces;
-        const int row = __shfl_sync(0xffffffffu, now.row, n);
-        const std::uint64_t from = row < 0 ? 0 : row;  // a key that does not exist is read as zeros
-        const std::uint32_t offset = SwizzledTile<D, kKeys>::offset(first + n, lane % kPieces);
-        copy_async(k_shared + offset, k + from * table.k_stride, row >= 0);
-        copy_async(v_shared + offset, v + from * table.v_stride, row >= 0);
+        for (int pass = 0; pass < 16 / kRows; ++pass) {
+          const int n = pass * kRows + lane / kPieces;
+          const std::uint32_t row = __shfl_sync(0xffffffffu, now.row, half * 16 + n);
+          const std::uint32_t offset = SwizzledTile<D, kKeys>::offset(first + n, lane % kPieces);
+          copy_async(k_shared + offset, k + std::uint64_t{row} * table.k_stride);
+          copy_async(v_shared + offset, v + std::uint64_t{row} * table.v_stride);
+        }
+        const std::uint32_t full = shared_address(&shared.full[here.stage]);
+        barrier_arrive_after_copies(full);
+        barrier_arrive(full);
       }
-      barrier_arrive_after_copies(shared_address(&shared.full[stage]));
-      barrier_arrive(shared_address(&shared.full[stage]));
+      now = next;
+      next = after;
     }
   }
 
-  static __device__ __forceinline__ void begin_consuming() {
+  /// A consuming warpgroup: takes its registers, and copies its 64 queries into shared memory. row(n) is
+  /// query n's first element, or nullptr for zeros; `any` is some address that may be read.
+  template <class Row>
+  [[nodiscard]] __device__ __forceinline__ WgmmaEngine<D, Element> begin_consuming(Row row,
+                                                                                   const Element* any) {
     asm volatile(
         "setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters < 240 ? kConsumerRegisters : 240));
+    const std::uint32_t q_shared = shared_address(shared.q[group()]);
+    constexpr int kPieces = D / 8;
+#pragma unroll
+    for (int n0 = 0; n0 < 64; n0 += 128 / kPieces) {
+      const int n = n0 + threadIdx.x % 128 / kPieces, piece = threadIdx.x % kPieces;
+      const Element* q = row(n);
+      copy_async(q_shared + SwizzledTile<D, 64>::offset(n, piece), q == nullptr ? any : q + piece * 8,
+                 q != nullptr);
+    }
+    commit_copies();
+    wait_copies<0>();
+    WgmmaEngine<D, Element>::publish_copies();
+    asm volatile("bar.sync %0, 128;" ::"r"(1 + group()) : "memory");
+    return {q_shared};
   }
 
-  /// A consumer warpgroup: its queries' fragments are in `engine`. look(t, s, bias) changes the dot products
-  /// of tile t into logits / `scale`, and says whether it left them in units of log 2 instead. Where several
-  /// warpgroups make up a thread block that has the multiprocessor for itself, the warps work on the next
-  /// tile's weights while the tensor cores multiply one tile's weights by its values. A single one leaves
-  /// that to the other thread blocks.
-  template <class Look>
+  /// A consuming warpgroup: its queries are in `engine`. look(t, s, bias) changes the dot products of tile t
+  /// into logits / `scale`, and says whether it left them in units of log 2 instead. Where a thread block has
+  /// the multiprocessor for itself, the warps work on the next tile's weights while the tensor cores multiply
+  /// one tile's weights by its values. Several leave that to each other, and save the registers. `Careful`:
+  /// every tile's maximum is looked at. Otherwise only until each row has seen a key; see
+  /// SoftmaxRows::overflows.
+  template <bool Careful, class Look>
   __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine,
                                           SoftmaxRows<D, 1>& attention, float scale, bool warp_has_rows,
                                           Look look) {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
-    const auto weigh = [&](int t) {
+    bool settled = false;
+    // The logits of tile t, at `place`, become weights; whether what was summed before is to be rescaled.
+    const auto weigh = [&](int t, Place place) {
       bool changed = false;
       if (warp_has_rows) {
-        const bool ready = look(t, s, shared.bias[t % Stages]);
-        changed = attention.template weigh<kKeys>(s, ready ? 1 : scale, factor);
+        const bool ready = look(t, s, shared.bias[place.stage]);
+        if (Careful || !settled) {
+          changed = attention.template weigh<kKeys>(s, ready ? 1 : scale, factor);
+          settled = attention.settled();
+        } else {
+          attention.template weigh_as_before<kKeys>(s, ready ? 1 : scale);
+        }
       }
       return changed;
     };
@@ -140,68 +193,79 @@ struct AttentionPipeline {
       for (int kk = 0; kk < kKeys / 16; ++kk)
         pack_weights(weights[kk], s[0][2 * kk], s[0][2 * kk + 1], Element());
     };
-    const auto begin_dot = [&](int t) {
-      barrier_wait(shared_address(&shared.full[t % Stages]), t / Stages % 2);
+    const auto begin_dot = [&](Place place) {
+      barrier_wait(shared_address(&shared.full[place.stage]), place.parity);
       WgmmaEngine<D, Element>::publish_copies();
-      engine.template begin_dot<kKeys>(s, shared_address(shared.k[t % Stages]));
+      engine.template begin_dot<kKeys>(s, shared_address(shared.k[place.stage]));
     };
-    if constexpr (Consumers == 1) {
-      for (int t = 0; t < tiles; ++t) {
-        begin_dot(t);
+    const auto begin_accumulate = [&](Place place) {
+      WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights,
+                                                                shared_address(shared.v[place.stage]));
+    };
+    const auto release = [&](Place place) {
+      __syncwarp();  // every lane has read its biases
+      if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
+    };
+    if constexpr (Resident > 1) {
+      for (int t = 0; t < tiles; ++t, here.advance()) {
+        begin_dot(here);
         wgmma_wait<0>();
         fence_registers(s[0]);
-        if (weigh(t)) attention.rescale(factor);
+        if (weigh(t, here)) attention.rescale(factor);
         pack_all();
-        WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights,
-                                                                  shared_address(shared.v[t % Stages]));
+        begin_accumulate(here);
         wgmma_wait<0>();
         fence_registers(attention.o[0]);
-        __syncwarp();  // every lane has read its biases
-        if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[t % Stages]));
+        release(here);
       }
       return;
     }
-    begin_dot(0);
+    begin_dot(here);
     wgmma_wait<0>();
     fence_registers(s[0]);
-    weigh(0);
+    weigh(0, here);
     pack_all();
-    for (int t = 0; t + 1 < tiles; ++t) {
-      begin_dot(t + 1);
-      WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights,
-                                                                shared_address(shared.v[t % Stages]));
+    for (int t = 1; t < tiles; ++t) {
+      Place next = here;
+      next.advance();
+      begin_dot(next);
+      begin_accumulate(here);
       wgmma_wait<1>();
       fence_registers(s[0]);
-      const bool changed = weigh(t + 1);
+      const bool changed = weigh(t, next);
       wgmma_wait<0>();
       fence_registers(attention.o[0]);
-      __syncwarp();  // every lane has read its biases
-      if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[t % Stages]));
+      release(here);
       if (changed) attention.rescale(factor);
       pack_all();
+      here = next;
     }
-    WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights,
-                                                              shared_address(shared.v[(tiles - 1) % Stages]));
+    begin_accumulate(here);
     wgmma_wait<0>();
     fence_registers(attention.o[0]);
+    release(here);
+    here.advance();
   }
 };
 
-/// The A fragments of this warp's 16 of 64 query rows, straight from device memory. row(n) is query n's first
-/// element, or nullptr for zeros.
-template <int D, class Element, class Row>
-__device__ __forceinline__ void read_queries(WgmmaEngine<D, Element>& engine, Row row) {
-  const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16 + lane / 4;
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const Element* q = row(first + 8 * h);
-#pragma unroll
-    for (int kk = 0; kk < D / 16; ++kk)
-#pragma unroll
-      for (int right = 0; right < 2; ++right)
-        engine.a[0][kk][2 * right + h] =
-            q == nullptr ? 0
-                         : *reinterpret_cast<const std::uint32_t*>(q + kk * 16 + right * 8 + lane % 4 * 2);
+/// Attends without looking at maxima, which is a fifth of the work, and writes the rows where that went well.
+/// If any row of the thread block has logits that rise by more than e^69 beyond its first ones, everything is
+/// done again with care, for those rows alone: a row's bits never depend on other rows. By all consumers; the
+/// copying warpgroup takes part with __syncthreads_or. float16 weights would overflow early: always with
+/// care.
+template <class Element, int D, class Attend, class Write>
+__device__ __forceinline__ void attend_twice(const SoftmaxRows<D, 1>& attention, Attend attend, Write write) {
+  if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
+    attend(std::bool_constant<false>());
+    const bool failed[2] = {attention.overflows(0, 0), attention.overflows(0, 1)};
+    write({!failed[0], !failed[1]});
+    if (!__syncthreads_or(failed[0] || failed[1])) return;
+    attend(std::bool_constant<true>());
+    write(failed);
+  } else {
+    attend(std::bool_constant<true>());
+    write({true, true});
+    __syncthreads_or(0);
   }
 }
 

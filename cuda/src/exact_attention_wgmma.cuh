@@ -37,52 +37,63 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     const KeyTables tokens{k + block_begin * plan.k.token, v + block_begin * plan.v.token,
                            static_cast<std::uint32_t>(plan.k.token * 2),
                            static_cast<std::uint32_t>(plan.v.token * 2)};
-    pipeline.produce(
-        tiles,
-        [&](int place) {
-          return block_begin + place < key_end ? KeyRow{place, 0} : KeyRow();
-        },
-        [&](int) { return tokens; });
+    pipeline.begin_producing();
+    const auto produce = [&] {
+      pipeline.produce(
+          tiles,
+          [&](int place) {  // keys beyond the end are masked below
+            return KeyRow{static_cast<std::uint32_t>(min(place, key_end - 1 - block_begin)), 0};
+          },
+          [&](int) { return tokens; });
+    };
+    produce();
+    if (__syncthreads_or(0)) produce();
     return;
   }
 
-  pipeline.begin_consuming();
   const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
+  const WgmmaEngine<D, Element> engine = pipeline.begin_consuming(
+      [&](int n) {
+        const int row = row_begin + Pipeline::group() * 64 + n;
+        return row < row_end ? q + row * plan.q.token : nullptr;
+      },
+      q);
   const int lane = threadIdx.x % 32, first_row = row_begin + threadIdx.x / 32 * 16;  // of this warp
-  WgmmaEngine<D, Element> engine;
-  read_queries<D>(engine, [&](int n) {
-    const int row = row_begin + threadIdx.x / 128 * 64 + n;
-    return row < row_end ? q + row * plan.q.token : nullptr;
-  });
-  SoftmaxRows<D, 1> attention;
-  attention.clear();
-  pipeline.consume(tiles, engine, attention, plan.scale * kLog2e, first_row < row_end,
-                   [&](int t, float(&s)[1][kKeys / 8][4], const float*) {
-                     // Mask keys after the query, and those that do not exist.
-                     const int key = block_begin + t * kKeys;
-                     if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {
-#pragma unroll
-                       for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-                         for (int e = 0; e < 4; ++e) {
-                           const int row = first_row + lane / 4 + (e / 2) * 8,
-                                     col = key + n * 8 + lane % 4 * 2 + e % 2;
-                           if (col >= key_end || (shape.causal && col > row)) s[0][n][e] = -INFINITY;
-                         }
-                     }
-                     return false;
-                   });
-
-  attention.finish();
   Element* o = head_rows(x.o, plan.o, plan.heads_q, head);
+  SoftmaxRows<D, 1> attention;
+  const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
+    attention.clear();
+    pipeline.template consume<Careful>(
+        tiles, engine, attention, plan.scale * kLog2e, first_row < row_end,
+        [&](int t, float(&s)[1][kKeys / 8][4], const float*) {
+          // Mask keys after the query, and those that do not exist.
+          const int key = block_begin + t * kKeys;
+          if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int row = first_row + lane / 4 + h * 8;
-    const float l = attention.l[0][h];
-    store_row<D>(o + row * plan.o.token, attention.o[0], h, l > 0 ? 1 / l : 0.f, row < row_end);
-    if (row < row_end && lane % 4 == 0)
-      x.lse[static_cast<std::int64_t>(head) * plan.Nq + row] = (attention.m[0][h] + log2f(l)) * kLn2;
-  }
+            for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+              for (int e = 0; e < 4; ++e) {
+                const int row = first_row + lane / 4 + (e / 2) * 8, col = key + n * 8 + lane % 4 * 2 + e % 2;
+                if (col >= key_end || (shape.causal && col > row)) s[0][n][e] = -INFINITY;
+              }
+          }
+          return false;
+        });
+    attention.finish();
+  };
+  // Writes the rows that `wanted` names.
+  const auto write = [&](const bool(&wanted)[2]) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + lane / 4 + h * 8;
+      const float l = attention.l[0][h];
+      store_row<D>(o + row * plan.o.token, attention.o[0], h, l > 0 ? 1 / l : 0.f,
+                   row < row_end && wanted[h]);
+      if (row < row_end && wanted[h] && lane % 4 == 0)
+        x.lse[static_cast<std::int64_t>(head) * plan.Nq + row] = (attention.m[0][h] + log2f(l)) * kLn2;
+    }
+  };
+  attend_twice<Element>(attention, attend, write);
 #endif
 }
 

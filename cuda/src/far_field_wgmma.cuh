@@ -1,7 +1,7 @@
-// Stage 2 and retrieval in one pass as far_field_mma.cuh, on Hopper's wgmma: the tile's up to 64 queries are
-// one warpgroup, and a warpgroup of its own gathers summaries and retrieved tokens.
+// Stage 2 and retrieval in one pass as far_field_mma.cuh, on Hopper's wgmma: each 64 of the tile's queries
+// are one warpgroup, and a warpgroup of its own gathers summaries and retrieved tokens for all of them.
 //
-// Launch:    (tiles of a block, units), 256 threads, 3 thread blocks a multiprocessor; D 64 or 128.
+// Launch:    (tiles of a block, units), 384 threads; D = 64: 2 thread blocks a multiprocessor, 128: one.
 // Reference: reference_cpu/src/far_field.cpp, retrieval.cpp    Test: tests/test_cuda_far_field.cpp
 #pragma once
 
@@ -11,18 +11,17 @@
 namespace muse::cuda {
 
 template <int D, int Stages, int Resident, class Element>
-__global__ void MUSE_HOPPER_BOUNDS(256, Resident)
+__global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
     far_field_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
                            Chunk chunk) {
 #if MUSE_HOPPER
-  using Pipeline = AttentionPipeline<D, 1, Stages, Resident, Element>;
+  using Pipeline = AttentionPipeline<D, kQueryTile / 64, Stages, Resident, Element>;
   constexpr int kKeys = Pipeline::kKeys;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
-  std::int32_t* const first_place =
-      reinterpret_cast<std::int32_t*>(tile_memory + sizeof(typename Pipeline::Shared));  // [r]
   const Level& level = plan.level[chunk.level];
-  std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
+  // [r] each retrieved cluster's first place among the sorted keys; retrieved tokens up to and including it
+  int2* const places = reinterpret_cast<int2*>(tile_memory + sizeof(typename Pipeline::Shared));
 
   const int chunk_unit = blockIdx.y;
   const int head = (chunk.first_unit + chunk_unit) / level.blocks,
@@ -36,6 +35,9 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
   const bool shifted = plan.order != ExpansionOrder::monopole;
   const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
   const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
+  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
+  const int queries = min(query_end - tile.y, kQueryTile);
+  const int consumers = ceil_div(queries, 64);
 
   // List the retrieved clusters: their first places, and how many tokens there are up to each.
   const std::int32_t* retrieved = w.retrieved + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
@@ -50,13 +52,13 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
         const int before = __shfl_up_sync(0xffffffffu, count, step);
         if (threadIdx.x >= step) count += before;
       }
-      if (n < level.r) first_place[n] = begin, ends[n] = sum + count;
+      if (n < level.r) places[n] = make_int2(begin, sum + count);
       sum += __shfl_sync(0xffffffffu, count, 31);
     }
   }
-  pipeline.begin();
+  pipeline.begin(consumers);
   const int summary_tiles = (level.Ck + kKeys - 1) / kKeys;
-  const int tokens = level.r > 0 ? ends[level.r - 1] : 0;
+  const int tokens = level.r > 0 ? places[level.r - 1].y : 0;
   const int tiles = summary_tiles + (tokens + kKeys - 1) / kKeys;
 
   if (!Pipeline::is_consumer()) {
@@ -74,84 +76,104 @@ __global__ void MUSE_HOPPER_BOUNDS(256, Resident)
     const KeyTables summaries{k_tilde, v_tilde, D * 2, D * 2};
     const KeyTables all_tokens{k, v, static_cast<std::uint32_t>(plan.k.token * 2),
                                static_cast<std::uint32_t>(plan.v.token * 2)};
-    int cluster = 0;  // retrieved cluster of this lane's last place: places only rise
-    pipeline.produce(
-        tiles,
-        [&](int place) {
-          KeyRow key;
-          if (place < summary_tiles * kKeys) {
-            if (place < level.Ck) key = {place, w.bias[pair + place] * kLog2e};
-            return key;
-          }
-          place -= summary_tiles * kKeys;
-          if (place >= tokens) return key;
-          while (ends[cluster] <= place) ++cluster;
-          return KeyRow{key_order[first_place[cluster] + place - (cluster > 0 ? ends[cluster - 1] : 0)], 0};
-        },
-        [&](int t) { return t < summary_tiles ? summaries : all_tokens; });
+    const float* const bias = w.bias + pair;
+    pipeline.begin_producing();
+    const auto produce = [&] {
+      // The retrieved cluster of this lane's last place, where it ends, and its first place less the tokens
+      // before it: places only rise.
+      int cluster = -1, end = 0, before_cluster = 0;
+      pipeline.produce(
+          tiles,
+          [&](int place) {
+            place = min(place, tiles * kKeys - 1);
+            if (place < summary_tiles * kKeys) {
+              const int j = min(place, level.Ck - 1);
+              return KeyRow{static_cast<std::uint32_t>(j), place == j ? bias[j] * kLog2e : -INFINITY};
+            }
+            place -= summary_tiles * kKeys;
+            const int n = min(place, tokens - 1);
+            while (n >= end) {
+              before_cluster = places[++cluster].x - end;
+              end = places[cluster].y;
+            }
+            return KeyRow{static_cast<std::uint32_t>(key_order[before_cluster + n]),
+                          place == n ? 0 : -INFINITY};
+          },
+          [&](int t) { return t < summary_tiles ? summaries : all_tokens; });
+    };
+    produce();
+    if (__syncthreads_or(0)) produce();
     return;
   }
-
-  pipeline.begin_consuming();
+  if (Pipeline::group() >= consumers) {
+    __syncthreads_or(0);
+    return;
+  }
   const std::int32_t* query_order = w.query_order +
                                     (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq +
-                                    block_tokens(plan, level, block, Side::queries).begin;
-  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
-  const int queries = min(query_end - tile.y, kQueryTile);
+                                    block_tokens(plan, level, block, Side::queries).begin + tile.y;
   const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  int tokens_of_rows[2];
-  WgmmaEngine<D, Element> engine;
-  read_queries<D>(engine, [&](int n) {
-    const int token = n < queries ? query_order[tile.y + n] : -1;
-    tokens_of_rows[n / 8 % 2] = token;
-    return token < 0 ? nullptr : q + token * plan.q.token;
-  });
+  const WgmmaEngine<D, Element> engine = pipeline.begin_consuming(
+      [&](int n) {
+        const int row = Pipeline::group() * 64 + n;
+        return row < queries ? q + query_order[row] * plan.q.token : nullptr;
+      },
+      q);
+  const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
   const float scale = plan.scale * kLog2e;
   SoftmaxRows<D, 1> attention;
-  attention.clear();
-  pipeline.consume(tiles, engine, attention, scale, warp * 16 < queries,
-                   [&](int t, float(&s)[1][kKeys / 8][4], const float* bias) {
-                     if (t >= summary_tiles && (t + 1 - summary_tiles) * kKeys <= tokens) return false;
-                     // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias, but the last tile has keys
-                     // that do not exist.
-                     const float factor = t >= summary_tiles || shifted ? scale : 0;
+  const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
+    attention.clear();
+    pipeline.template consume<Careful>(tiles, engine, attention, scale, first_row < queries,
+                                       [&](int t, float(&s)[1][kKeys / 8][4], const float* bias) {
+                                         if (t >= summary_tiles && (t + 1 - summary_tiles) * kKeys <= tokens)
+                                           return false;
+                                         // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias, but
+                                         // the last tile has keys that do not exist.
+                                         const float factor = t >= summary_tiles || shifted ? scale : 0;
 #pragma unroll
-                     for (int n = 0; n < kKeys / 8; ++n) {
-                       const float2 b = *reinterpret_cast<const float2*>(bias + n * 8 + lane % 4 * 2);
-                       s[0][n][0] = fmaf(s[0][n][0], factor, b.x);
-                       s[0][n][1] = fmaf(s[0][n][1], factor, b.y);
-                       s[0][n][2] = fmaf(s[0][n][2], factor, b.x);
-                       s[0][n][3] = fmaf(s[0][n][3], factor, b.y);
-                     }
-                     return true;
-                   });
-
-  attention.finish();
+                                         for (int n = 0; n < kKeys / 8; ++n) {
+                                           const float2 b =
+                                               *reinterpret_cast<const float2*>(bias + n * 8 + lane % 4 * 2);
+                                           s[0][n][0] = fmaf(s[0][n][0], factor, b.x);
+                                           s[0][n][1] = fmaf(s[0][n][1], factor, b.y);
+                                           s[0][n][2] = fmaf(s[0][n][2], factor, b.x);
+                                           s[0][n][3] = fmaf(s[0][n][3], factor, b.y);
+                                         }
+                                         return true;
+                                       });
+    attention.finish();
+  };
+  // Writes the rows that `wanted` names.
+  const auto write = [&](const bool(&wanted)[2]) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const int token = tokens_of_rows[h];
-    const float l = attention.l[0][h];
-    store_row<D>(far_output_row(plan, x, w, chunk.level, head, max(token, 0)), attention.o[0], h,
-                 l > 0 ? 1 / l : 0.f, token >= 0);
-    if (token >= 0 && lane % 4 == 0)
-      *far_output_lse(plan, x, w, chunk.level, head, token) =
-          l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
-  }
+    for (int h = 0; h < 2; ++h) {
+      const int row = first_row + lane / 4 + h * 8,
+                token = row < queries && wanted[h] ? query_order[row] : -1;
+      const float l = attention.l[0][h];
+      store_row<D>(far_output_row(plan, x, w, chunk.level, head, max(token, 0)), attention.o[0], h,
+                   l > 0 ? 1 / l : 0.f, token >= 0);
+      if (token >= 0 && lane % 4 == 0)
+        *far_output_lse(plan, x, w, chunk.level, head, token) =
+            l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
+    }
+  };
+  attend_twice<Element>(attention, attend, write);
 #endif
 }
 
 /// Nothing, if the present device's code has no such kernel.
-template <int D, int Stages = D == 64 ? 3 : 2, int Resident = D == 64 ? 3 : 2, class Element>
+template <int D, int Stages = D == 64 ? 5 : 4, int Resident = D == 64 ? 2 : 1, class Element>
 std::optional<Status> launch_far_field_wgmma(const Plan& plan, const Tensors<Element>& x,
                                              const Workspace<Element>& w, const Chunk& chunk,
                                              cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  const int bytes = sizeof(typename AttentionPipeline<D, 1, Stages, Resident, Element>::Shared) + level.r * 8;
+  const int bytes =
+      sizeof(typename AttentionPipeline<D, kQueryTile / 64, Stages, Resident, Element>::Shared) + level.r * 8;
   const auto kernel = far_field_wgmma_kernel<D, Stages, Resident, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
-  kernel<<<dim3(level.query_tiles, chunk.units), 256, bytes, stream>>>(plan, x, w, chunk);
+  kernel<<<dim3(level.query_tiles, chunk.units), 128 + 2 * kQueryTile, bytes, stream>>>(plan, x, w, chunk);
   return cudaGetLastError();
 }
 

@@ -357,11 +357,18 @@ template <class Element>
 Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     Side side, const Weights& weights, cudaStream_t stream) {
   if (plan.clustering == Clustering::spatial) return launch_spatial_labels(plan, workspace, side, stream);
-  MUSE_TRY(launch_seeds(plan, tensors, workspace, side, stream));
+  // The passes look at a sample, whose labels and order do not matter afterwards.
+  const Plan sampled = plan.sample > 1 ? sample_plan(plan) : plan;
+  Workspace<Element> passing = workspace;
+  if (plan.sample > 1) {
+    passing.labels_k = workspace.sample_labels_k;
+    passing.labels_q = workspace.sample_labels_q;
+  }
+  MUSE_TRY(launch_seeds(sampled, tensors, passing, side, stream));
   for (std::int32_t pass = 0; pass < plan.passes; ++pass) {
-    MUSE_TRY(launch_assign(plan, tensors, workspace, side, stream));
-    MUSE_TRY(launch_sort(plan, tensors, workspace, side, plan.fresh_levels, stream));
-    MUSE_TRY(launch_weighted_means(plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels,
+    MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
+    MUSE_TRY(launch_sort(sampled, tensors, passing, side, plan.fresh_levels, stream));
+    MUSE_TRY(launch_weighted_means(sampled, tensors, passing, side, EmptyCluster::keep, plan.fresh_levels,
                                    weights, stream));
   }
   return launch_assign(plan, tensors, workspace, side, stream);
@@ -401,6 +408,8 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   const Plan of_windows = window_plan(plan, side);
   Workspace<Element> tables;
   tables.draws = workspace.draws;
+  tables.sample_labels_k = workspace.sample_labels_k;
+  tables.sample_labels_q = workspace.sample_labels_q;
   (keys ? tables.labels_k : tables.labels_q) = w.labels;
   (keys ? tables.key_order : tables.query_order) = w.order;
   (keys ? tables.key_offsets : tables.home_offsets) = w.offsets;

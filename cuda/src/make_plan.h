@@ -46,6 +46,11 @@ template <class Element>
   place(layout.lse, HQ * plan.Nq);
   place(w.labels_k, key_tokens);
   place(w.labels_q, query_tokens);
+  if (plan.sample > 1) {
+    const Plan sampled = sample_plan(plan);
+    place(w.sample_labels_k, HK * plan.levels * sampled.Nk);
+    place(w.sample_labels_q, HQ * plan.levels * sampled.Nq);
+  }
   place(w.key_order, key_tokens);
   place(w.query_order, query_tokens);
   place(w.key_offsets, key_clusters + HK * plan.blocks);

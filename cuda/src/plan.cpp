@@ -113,6 +113,7 @@ Plan make_plan(const Shape& shape, const Config& config) {
                  " and ", shape.Nk);
   MUSE_REQUIRE(config.block >= 1, "block: expected at least one token, found ", config.block);
   MUSE_REQUIRE(config.passes >= 0, "passes: expected at least 0, found ", config.passes);
+  MUSE_REQUIRE(config.sample >= 1, "sample: expected at least 1, found ", config.sample);
   MUSE_REQUIRE(config.cluster_window >= 0, "cluster_window: expected at least 0, found ",
                config.cluster_window);
   MUSE_REQUIRE(!config.clusters_q.values.empty() && !config.clusters_k.values.empty() &&
@@ -139,6 +140,7 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.clustering = config.cluster_by == ClusterBy::spatial ? Clustering::spatial : Clustering::kmeans;
   plan.key_metric = config.metric == Metric::key_covariance ? 1 : 0;
   plan.passes = narrow("passes", config.passes);
+  plan.sample = narrow("sample", std::min(config.sample, std::max(shape.Nq, shape.Nk)));
   plan.seed = config.seed;
   plan.scale =
       static_cast<float>(shape.scale == 0 ? 1 / std::sqrt(static_cast<double>(shape.D)) : shape.scale);
@@ -185,11 +187,31 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.blocks = narrow("blocks of a head", blocks);
   plan.query_tiles = narrow("query tiles of a head", query_tiles);
   place_windows(plan, config);
+  // Samples of blocks and windows begin at their first tokens.
+  const std::int64_t begins = plan.window > 0 ? plan.window : plan.block;
+  if (plan.levels > 0 && plan.block % plan.sample + begins % plan.sample != 0)
+    throw Unsupported(detail::concat(
+        "the GPU path samples blocks and windows of whole strides: expected a sample that divides ",
+        plan.block % plan.sample != 0 ? plan.block : begins, " tokens, found ", plan.sample));
   // Grids are counted in 31 bits; with B = 1 the finest has a thread block a query.
   const std::int64_t heads = shape.batch * shape.heads_q;
   narrow("clusters of all heads", heads * std::max(key_clusters, query_clusters) * 8);
   narrow("tokens of all heads", heads * std::max(shape.Nq, shape.Nk));
   return plan;
+}
+
+Plan sample_plan(const Plan& plan) {
+  const auto sampled = [&](std::int32_t tokens) { return (tokens + plan.sample - 1) / plan.sample; };
+  Plan result = plan;
+  result.sample = 1;
+  result.Nq = sampled(plan.Nq);
+  result.Nk = sampled(plan.Nk);
+  result.block = sampled(plan.block);
+  result.window = sampled(plan.window);
+  for (std::int32_t m = 0; m < plan.levels; ++m) result.level[m].S = sampled(plan.level[m].S);
+  result.q.token *= plan.sample;
+  result.k.token *= plan.sample;
+  return result;
 }
 
 Plan window_plan(const Plan& plan, Side side) {
@@ -208,6 +230,7 @@ Plan window_plan(const Plan& plan, Side side) {
 Plan merge_plan(const Plan& plan, Side side) {
   const Windows& windows = side == Side::keys ? plan.windows_k : plan.windows_q;
   Plan result = plan;
+  result.sample = 1;
   result.Nk = result.Nq = (windows.count - 1) * windows.clusters + windows.last_clusters;
   result.levels = result.blocks = result.key_clusters = result.query_clusters = 0;
   for (std::int32_t m = plan.fresh_levels; m < plan.levels; ++m) {

@@ -34,11 +34,11 @@ struct Level {
   std::int32_t block = 0;          ///< first block, among a head's blocks
   std::int32_t query_tile = 0;     ///< first entry of the table of query tiles, among a head's
   std::int32_t query_tiles =
-      0;  ///< entries of a block: S / 64 rounded up, and one more a cluster, always enough
+      0;  ///< entries of a block: S / kQueryTile rounded up, and one more a cluster, always enough
 };
 
 /// Queries that stage 2 works on together; all of one cluster.
-inline constexpr int kQueryTile = 64;
+inline constexpr int kQueryTile = 128;
 
 enum class QueryHome : std::int32_t {
   past,  ///< strictly causal: the queries of the first half are clustered, those of the second half assigned
@@ -72,6 +72,7 @@ struct Plan {
   Clustering clustering = Clustering::kmeans;
   std::int32_t key_metric = 0;  ///< 1: queries are clustered in the metric of the key covariance (2.3)
   std::int32_t passes = 0;      ///< T of k-means
+  std::int32_t sample = 1;      ///< the passes look at every `sample`-th token of a block
   std::uint64_t seed = 0;       ///< of k-means; 0: the middle token of each stride
   float scale = 0;
   std::int32_t levels = 0;
@@ -129,11 +130,12 @@ enum class Side : std::int32_t { keys, home, queries };
 /// Clusters of block t of `level` that k-means may fill: no more than there are tokens.
 [[nodiscard]] MUSE_HOST_DEVICE inline std::int32_t block_clusters(const Plan& plan, const Level& level,
                                                                   std::int32_t t, Side side) {
+  const bool keys = side == Side::keys;
+  std::int32_t C = keys ? level.Ck : level.Cq;
   if (plan.blocks_are_windows && t + 1 == level.blocks)
-    return side == Side::keys ? plan.windows_k.last_clusters : plan.windows_q.last_clusters;
-  if (side == Side::keys) return level.Ck;
-  const std::int32_t tokens = block_tokens(plan, level, t, Side::home).count;
-  return tokens < level.Cq ? tokens : level.Cq;
+    C = keys ? plan.windows_k.last_clusters : plan.windows_q.last_clusters;
+  const std::int32_t tokens = block_tokens(plan, level, t, keys ? Side::keys : Side::home).count;
+  return tokens < C ? tokens : C;
 }
 
 /// Where the clusters of block t begin in a table by cluster, [heads, clusters].
@@ -150,6 +152,10 @@ enum class Side : std::int32_t { keys, home, queries };
                                                                 Side side) {
   return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
 }
+
+/// (2.2) The plan of a sample: every `plan.sample`-th token of every block, which are the same rows farther
+/// apart. Tables by cluster are those of `plan`.
+[[nodiscard]] Plan sample_plan(const Plan& plan);
 
 /// (2.4) The plan of the windows of the keys (Side::keys) or queries: one level whose blocks are windows.
 [[nodiscard]] Plan window_plan(const Plan& plan, Side side);

@@ -49,6 +49,9 @@ template <class Element>
 struct Workspace {
   std::int32_t* labels_k = nullptr;  ///< [HK, levels, Nk] cluster of each key of a block; -1: not a key there
   std::int32_t* labels_q = nullptr;  ///< [HQ, levels, Nq] of home queries and of the block's queries
+  /// Labels of the sample's tokens, while k-means passes look at them (sample_plan).
+  std::int32_t* sample_labels_k = nullptr;  ///< [HK, levels, Nk / sample]
+  std::int32_t* sample_labels_q = nullptr;  ///< [HQ, levels, Nq / sample]
   /// Tokens of each block by rising cluster, within a cluster by rising position: the range [begin, end) of
   /// level m holds the tokens of that range.
   std::int32_t* key_order = nullptr;  ///< [HK, levels, Nk]

@@ -72,6 +72,10 @@ __device__ __forceinline__ void copy_async(std::uint32_t shared, const void* glo
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared), "l"(global),
                "r"(valid ? 16 : 0));
 }
+/// Copies 16 bytes that exist.
+__device__ __forceinline__ void copy_async(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global));
+}
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;");
 }
@@ -154,7 +158,7 @@ __device__ __forceinline__ void pack_weights(std::uint32_t (&a)[4], const float 
 template <int D, int M>
 struct SoftmaxRows {
   float o[M][D / 8][4];  // unnormalised output
-  float m[M][2];         // largest logit of rows g and g + 8
+  float m[M][2];         // what is taken out of the logits of rows g and g + 8: near the largest so far
   float l[M][2];         // sum of e^{logit - m}, this lane's columns only until finish()
 
   __device__ __forceinline__ void clear() {
@@ -169,8 +173,12 @@ struct SoftmaxRows {
     }
   }
 
+  /// A row's m stays until a logit is larger by this much (in units of log 2): weights up to 256 lose nothing
+  /// in any type, and most tiles need no rescaling.
+  static constexpr float kSlack = 8;
+
   /// Takes new logits `scale` s into m and l, and leaves e^{scale s - m} in s. What was summed before must be
-  /// multiplied by `factor`, if the result says that any row of the warp has a new maximum. scale > 0.
+  /// multiplied by `factor`, if the result says that any row of the warp has a new m. scale > 0.
   template <int Keys>
   __device__ __forceinline__ bool weigh(float (&s)[M][Keys / 8][4], float scale, float (&factor)[M][2]) {
     bool changed = false;
@@ -184,11 +192,13 @@ struct SoftmaxRows {
           largest = fmaxf(largest, fmaxf(s[t][n][2 * h], s[t][n][2 * h + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        largest = fmaxf(largest * scale, m[t][h]);
-        changed = changed || largest > m[t][h];
-        const float base = largest == -INFINITY ? 0 : largest;  // nothing seen yet: all weights are 0
-        factor[t][h] = exp2_fast(m[t][h] - base);
-        m[t][h] = largest;
+        largest *= scale;
+        const bool rises = largest > m[t][h] + kSlack;
+        changed = changed || rises;
+        const float before = m[t][h];
+        m[t][h] = rises ? largest : before;
+        const float base = m[t][h] == -INFINITY ? 0 : m[t][h];  // nothing seen yet: all weights are 0
+        factor[t][h] = exp2_fast(before - base);
         float sum = 0;
 #pragma unroll
         for (int n = 0; n < Keys / 8; ++n) {
@@ -200,6 +210,36 @@ struct SoftmaxRows {
       }
     }
     return __any_sync(0xffffffffu, changed);
+  }
+
+  /// The same without a look at the maximum: m stays as it is, and weights may grow to where they are
+  /// infinite. overflows() tells afterwards.
+  template <int Keys>
+  __device__ __forceinline__ void weigh_as_before(float (&s)[M][Keys / 8][4], float scale) {
+#pragma unroll
+    for (int t = 0; t < M; ++t)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        float sum = 0;
+#pragma unroll
+        for (int n = 0; n < Keys / 8; ++n) {
+          s[t][n][2 * h] = exp2_fast(fmaf(s[t][n][2 * h], scale, -m[t][h]));
+          s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -m[t][h]));
+          sum += s[t][n][2 * h] + s[t][n][2 * h + 1];
+        }
+        l[t][h] += sum;
+      }
+  }
+  /// Whether every row of the warp has seen a key, so that its m is near its logits.
+  [[nodiscard]] __device__ __forceinline__ bool settled() const {
+    bool all = true;
+#pragma unroll
+    for (int t = 0; t < M; ++t) all = all && m[t][0] > -INFINITY && m[t][1] > -INFINITY;
+    return __all_sync(0xffffffffu, all);
+  }
+  /// Whether logits of row h rose so far beyond m that sums may have overflown. After finish().
+  [[nodiscard]] __device__ __forceinline__ bool overflows(int t, int h) const {
+    return !(l[t][h] < 0x1p100f);
   }
 
   __device__ __forceinline__ void rescale(const float (&factor)[M][2]) {

@@ -6,16 +6,18 @@
 
 namespace muse::cuda {
 
-/// A matrix in shared memory for wgmma, in the 128-byte swizzle: `address` 16-byte pieces, the stride between
-/// groups of 8 rows is 1024 bytes. `columns_stride` (bytes) leads to the next 64 columns where they lie along
-/// a row.
-__device__ __forceinline__ std::uint64_t matrix_descriptor(std::uint32_t address,
-                                                           std::uint32_t columns_stride) {
-  constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
-  constexpr std::uint64_t kRowsStride = std::uint64_t{1024 >> 4} << 32;
-  return kSwizzle128 | kRowsStride | std::uint64_t{(columns_stride & 0x3ffff) >> 4} << 16 |
-         (address & 0x3ffff) >> 4;
-}
+/// A matrix in shared memory for wgmma, in the 128-byte swizzle: its address, the stride of 1024 bytes
+/// between groups of 8 rows, and where the next 64 columns lie along a row, `columns_stride` bytes on.
+/// Another matrix `offset` bytes behind it has a sum for its descriptor: the field of the address is the
+/// lowest, in units of 16 bytes.
+struct MatrixDescriptor {
+  std::uint32_t low, high;
+  __device__ __forceinline__ MatrixDescriptor(std::uint32_t address, std::uint32_t columns_stride)
+      : low(columns_stride >> 4 << 16 | (address & 0x3ffff) >> 4), high(1u << 30 | 1024 >> 4) {}
+  [[nodiscard]] __device__ __forceinline__ std::uint64_t behind(std::uint32_t offset) const {
+    return std::uint64_t{high} << 32 | (low + (offset >> 4));
+  }
+};
 
 // A compiler that sees only the instruction's operands must not move other uses of the accumulators across
 // it.
@@ -51,57 +53,63 @@ __device__ __forceinline__ void wgmma_wait() {
   "%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54," \
   "%55,"                                                                                                     \
   "%56,%57,%58,%59,%60,%61,%62,%63}"
-#define MUSE_WGMMA(Columns, Type, TypeName)                                                        \
-  template <int Transposed>                                                                        \
-  __device__ __forceinline__ void wgmma(float(&c)[Columns / 8][4], const std::uint32_t(&a)[4],     \
-                                        std::uint64_t b, int add, TypeName) {                      \
-    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" MUSE_OPERAND_ADD_##Columns               \
-                 ", 0;\n"                                                                          \
-                 "wgmma.mma_async.sync.aligned.m64n" #Columns "k16.f32." Type "." Type             \
-                 " " MUSE_REGISTERS_##Columns ", {" MUSE_OPERANDS_A_##Columns                      \
-                 "}, %" MUSE_OPERAND_B_##Columns ", add, 1, 1, %" MUSE_OPERAND_T_##Columns ";\n}"  \
-                 : MUSE_OUTPUTS_##Columns                                                          \
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(Transposed)); \
+// C += A B with A in registers (B perhaps transposed), and with A in shared memory.
+#define MUSE_WGMMA(Columns, Type, TypeName)                                                               \
+  template <int Transposed>                                                                               \
+  __device__ __forceinline__ void wgmma(float(&c)[Columns / 8][4], const std::uint32_t(&a)[4],            \
+                                        std::uint64_t b, int add, TypeName) {                             \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" MUSE_OPERAND_ADD_##Columns                      \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" #Columns "k16.f32." Type "." Type                    \
+                 " " MUSE_REGISTERS_##Columns ", {" MUSE_OPERANDS_A_##Columns                             \
+                 "}, %" MUSE_OPERAND_B_##Columns ", add, 1, 1, %" MUSE_OPERAND_T_##Columns ";\n}"         \
+                 : MUSE_OUTPUTS_##Columns                                                                 \
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(add), "n"(Transposed));        \
+  }                                                                                                       \
+  __device__ __forceinline__ void wgmma(float(&c)[Columns / 8][4], std::uint64_t a, std::uint64_t b,      \
+                                        int add, TypeName) {                                              \
+    asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" MUSE_OPERAND_SHARED_ADD_##Columns               \
+                 ", 0;\n"                                                                                 \
+                 "wgmma.mma_async.sync.aligned.m64n" #Columns "k16.f32." Type "." Type                    \
+                 " " MUSE_REGISTERS_##Columns ", " MUSE_OPERANDS_SHARED_##Columns ", add, 1, 1, 0, 0;\n}" \
+                 : MUSE_OUTPUTS_##Columns                                                                 \
+                 : "l"(a), "l"(b), "r"(add));                                                             \
   }
 #define MUSE_OPERANDS_A_64 "%32,%33,%34,%35"
 #define MUSE_OPERAND_B_64 "36"
 #define MUSE_OPERAND_ADD_64 "37"
 #define MUSE_OPERAND_T_64 "38"
 #define MUSE_OUTPUTS_64 MUSE_C32(c, 0)
+#define MUSE_OPERANDS_SHARED_64 "%32, %33"
+#define MUSE_OPERAND_SHARED_ADD_64 "34"
 #define MUSE_OPERANDS_A_128 "%64,%65,%66,%67"
 #define MUSE_OPERAND_B_128 "68"
 #define MUSE_OPERAND_ADD_128 "69"
 #define MUSE_OPERAND_T_128 "70"
 #define MUSE_OUTPUTS_128 MUSE_C32(c, 0), MUSE_C32(c, 8)
+#define MUSE_OPERANDS_SHARED_128 "%64, %65"
+#define MUSE_OPERAND_SHARED_ADD_128 "66"
 MUSE_WGMMA(64, "bf16", __nv_bfloat16)
 MUSE_WGMMA(64, "f16", __half)
 MUSE_WGMMA(128, "bf16", __nv_bfloat16)
 MUSE_WGMMA(128, "f16", __half)
 
-/// See MmaEngine; M is 1, and all four warps of the warpgroup call each function together.
-template <int D_, class Element>
+/// The products of attention of a warpgroup's 64 queries, which lie in shared memory as the keys do. All four
+/// warps call each function together.
+template <int D, class Element>
 struct WgmmaEngine {
-  static constexpr int D = D_, M = 1;
-  static constexpr bool kTogether = true;
-  template <int Features, int Rows>
-  using Tile = SwizzledTile<Features, Rows>;
-
-  std::uint32_t a[1][D / 16][4];  // the queries
-
-  template <int Rows>
-  __device__ __forceinline__ void load_queries(std::uint32_t shared, int row) {
-    load_a<SwizzledTile, D, Rows>(a[0], shared, row);
-  }
+  std::uint32_t q_shared;
 
   /// Begins s = Q Kᵀ for a tile of `Keys` keys; wgmma_wait and fence_registers end it.
   template <int Keys>
   __device__ __forceinline__ void begin_dot(float (&s)[1][Keys / 8][4], std::uint32_t k_shared) const {
     fence_registers(s[0]);
     wgmma_begin();
+    const MatrixDescriptor q(q_shared, 16), k(k_shared, 16);
 #pragma unroll
     for (int kk = 0; kk < D / 16; ++kk)
-      wgmma<0>(s[0], a[0][kk], matrix_descriptor(k_shared + kk / 4 * (Keys * 128) + kk % 4 * 32, 16), kk > 0,
-               Element());
+      wgmma(s[0], q.behind(kk / 4 * (64 * 128) + kk % 4 * 32), k.behind(kk / 4 * (Keys * 128) + kk % 4 * 32),
+            kk > 0, Element());
     wgmma_commit();
   }
 
@@ -112,9 +120,9 @@ struct WgmmaEngine {
                                                           std::uint32_t v_shared) {
     fence_registers(o[0]);
     wgmma_begin();
+    const MatrixDescriptor v(v_shared, Keys * 128);
 #pragma unroll
-    for (int kk = 0; kk < Keys / 16; ++kk)
-      wgmma<1>(o[0], weights[kk], matrix_descriptor(v_shared + kk * 2048, Keys * 128), 1, Element());
+    for (int kk = 0; kk < Keys / 16; ++kk) wgmma<1>(o[0], weights[kk], v.behind(kk * 2048), 1, Element());
     wgmma_commit();
   }
 

@@ -147,7 +147,7 @@ Labels cluster_tokens(const MatrixView<Scalar>& x, Index C, const Config& config
     case ClusterBy::kmeans:
       break;
   }
-  return kmeans<Scalar>(x, C, config.passes, config.seed);
+  return kmeans<Scalar>(x, C, {.passes = config.passes, .seed = config.seed, .sample = config.sample});
 }
 
 double cluster_operations(Index N, Index C, Index D, const Config& config) {
@@ -164,7 +164,7 @@ double cluster_operations(Index N, Index C, Index D, const Config& config) {
     case ClusterBy::kmeans:
       break;
   }
-  return kmeans_operations(N, C, D, config.passes);
+  return kmeans_operations(N, C, D, config.passes, config.sample);
 }
 
 template <class Scalar>

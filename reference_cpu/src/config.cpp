@@ -181,6 +181,8 @@ const std::vector<OptionRow>& option_rows() {
         count_row("block", &Config::block, 1, "tokens", "size B of the diagonal blocks, attended exactly"));
     r.push_back(
         count_row("passes", &Config::passes, 0, "passes", "Lloyd passes T before the final assignment"));
+    r.push_back(count_row("sample", &Config::sample, 1, "tokens",
+                          "the passes of k-means look at every n-th token; the final assignment at all"));
     r.push_back(
         count_row("cluster-window", &Config::cluster_window, 0, "tokens",
                   "cluster once in windows of this many tokens and merge upwards; 0: afresh at each level"));

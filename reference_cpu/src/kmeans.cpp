@@ -77,36 +77,46 @@ Labels assign_to_nearest(const MatrixView<Scalar>& x, const MatrixView<Scalar>& 
 }
 
 template <class Scalar>
-Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t seed,
-              std::span<const Index> weights, const KmeansObserver<Scalar>& observe) {
+Labels kmeans(const MatrixView<Scalar>& x, Index C, const KmeansOptions<Scalar>& options) {
   MUSE_REQUIRE(C >= 1 && C <= x.rows(), "kmeans: expected 1 to ", x.rows(),
                " clusters, one a token at most, found ", C);
-  // Seed with evenly strided tokens.
+  MUSE_REQUIRE(options.sample >= 1, "kmeans: expected a sample of every token or fewer, found every ",
+               options.sample);
+  MUSE_REQUIRE(options.sample == 1 || options.weights.empty(), "kmeans: a sample has no weights");
+  // Look at every sample-th token: the same rows, farther apart.
+  const Eigen::Map<const Matrix<Scalar>, 0, Eigen::OuterStride<>> sampled(
+      x.data(), sampled_tokens(x.rows(), options.sample), x.cols(),
+      Eigen::OuterStride<>(x.outerStride() * options.sample));
+  // Seed with evenly strided ones of them.
+  C = std::min(C, sampled.rows());
   Matrix<Scalar> centroids(C, x.cols());
-  const std::vector<Index> seeds = seed_tokens(x.rows(), C, seed);
-  for (Index c = 0; c < C; ++c) centroids.row(c) = x.row(seeds[static_cast<std::size_t>(c)]);
+  const std::vector<Index> seeds = seed_tokens(sampled.rows(), C, options.seed);
+  for (Index c = 0; c < C; ++c) centroids.row(c) = sampled.row(seeds[static_cast<std::size_t>(c)]);
 
-  for (Index pass = 0;; ++pass) {
-    // Assign.
-    Labels labels = assign_to_nearest<Scalar>(x, centroids);
-    if (observe) observe(pass, centroids, labels);
-    if (pass == passes) return labels;
-    // Average; an empty cluster keeps its centroid.
-    const Clusters<Scalar> clusters = make_clusters<Scalar>(x, std::move(labels), C, weights);
+  const auto show = [&](Index pass) {
+    if (options.observe) options.observe(pass, centroids, assign_to_nearest<Scalar>(x, centroids));
+  };
+  for (Index pass = 0; pass < options.passes; ++pass) {
+    show(pass);
+    // Assign, then average; an empty cluster keeps its centroid.
+    const Clusters<Scalar> clusters =
+        make_clusters<Scalar>(sampled, assign_to_nearest<Scalar>(sampled, centroids), C, options.weights);
     for (Index c = 0; c < C; ++c)
       if (clusters.count(c) > 0) centroids.row(c) = clusters.centroids.row(c);
   }
+  show(options.passes);
+  return assign_to_nearest<Scalar>(x, centroids);
 }
 
-double kmeans_operations(Index N, Index C, Index D, Index passes) {
-  return 2 * static_cast<double>(passes + 1) * static_cast<double>(N) * static_cast<double>(C * D);
+double kmeans_operations(Index N, Index C, Index D, Index passes, Index sample) {
+  const Index looked_at = passes * sampled_tokens(N, sample) + N;
+  return 2 * static_cast<double>(looked_at) * static_cast<double>(C * D);
 }
 
 #define MUSE_INSTANTIATE(Scalar)                                                                  \
   template Labels assign_to_nearest<Scalar>(const MatrixView<Scalar>&, const MatrixView<Scalar>&, \
                                             const std::vector<bool>&);                            \
-  template Labels kmeans<Scalar>(const MatrixView<Scalar>&, Index, Index, std::uint64_t,          \
-                                 std::span<const Index>, const KmeansObserver<Scalar>&);
+  template Labels kmeans<Scalar>(const MatrixView<Scalar>&, Index, const KmeansOptions<Scalar>&);
 MUSE_INSTANTIATE(float)
 MUSE_INSTANTIATE(double)
 #undef MUSE_INSTANTIATE

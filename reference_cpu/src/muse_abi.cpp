@@ -126,6 +126,7 @@ muse::Config checked_config(const muse_config* config) {
   check_range("config.block", config->block, 1, kLargestCount);
   check_range("config.passes", config->passes, 0, std::numeric_limits<std::int32_t>::max());
   check_range("config.cluster_window", config->cluster_window, 0, kLargestCount);
+  check_range("config.sample", config->sample, 1, kLargestCount);
   muse::Config result;
   result.mode = static_cast<muse::Mode>(config->mode);
   result.order = static_cast<muse::Order>(config->order);
@@ -142,6 +143,7 @@ muse::Config checked_config(const muse_config* config) {
   result.passes = config->passes;
   result.cluster_window = config->cluster_window;
   result.seed = config->seed;
+  result.sample = config->sample;
   return result;
 }
 
@@ -167,6 +169,7 @@ void store_config(const muse::Config& from, muse_config& to) {
   to.passes = from.passes;
   to.cluster_window = from.cluster_window;
   to.seed = from.seed;
+  to.sample = from.sample;
 }
 
 std::size_t element_bytes(const muse_call& call) {

@@ -95,8 +95,8 @@ Labels merge_windows(const Windows<Scalar>& windows, const TokenRange& range, In
   }
   if (united <= C) return labels;
   Matrix<Scalar> mapped;
-  const Labels merged =
-      kmeans<Scalar>(metric(centroids, mapped, operations), C, config.passes, config.seed, sizes);
+  const Labels merged = kmeans<Scalar>(metric(centroids, mapped, operations), C,
+                                       {.passes = config.passes, .seed = config.seed, .weights = sizes});
   operations += kmeans_operations(united, C, centroids.cols(), config.passes);
   for (std::int32_t& label : labels) label = merged[static_cast<std::size_t>(label)];
   return labels;
@@ -207,7 +207,7 @@ void plan_keys(const MatrixView<Scalar>& k, Index Nq, const Config& config, Prog
       plan.labels.operations += operations;
       if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
     };
-    plan.pieces.push_back({kmeans_operations(block.keys(), C, k.cols(), config.passes), run});
+    plan.pieces.push_back({kmeans_operations(block.keys(), C, k.cols(), config.passes, config.sample), run});
   }
 }
 
@@ -248,7 +248,7 @@ void plan_queries(const MatrixView<Scalar>& q, const MatrixView<Scalar>& k, cons
       plan.labels.operations += operations;
       if (progress != nullptr) progress->advance(static_cast<double>(block.keys()));
     };
-    plan.pieces.push_back({kmeans_operations(home.size(), C, q.cols(), config.passes) +
+    plan.pieces.push_back({kmeans_operations(home.size(), C, q.cols(), config.passes, config.sample) +
                                kmeans_operations(block.queries(), C, q.cols(), 0),
                            run});
   }

@@ -13,8 +13,8 @@ namespace {
 // Whether both parameters give keys the same clusters.
 bool same_key_clusters(const Config& a, const Config& b) {
   return a.mode == b.mode && a.cluster_by == b.cluster_by && a.clusters_k == b.clusters_k &&
-         a.block == b.block && a.passes == b.passes && a.cluster_window == b.cluster_window &&
-         a.seed == b.seed;
+         a.block == b.block && a.passes == b.passes && a.sample == b.sample &&
+         a.cluster_window == b.cluster_window && a.seed == b.seed;
 }
 
 Mask mask_of(Method method, const Config& config) {

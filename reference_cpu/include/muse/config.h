@@ -62,6 +62,7 @@ struct Config {
   PerLevel<std::int64_t> retrieve{{0}};
   std::int64_t block = 1024;
   std::int64_t passes = 1;
+  std::int64_t sample = 1;
   std::int64_t cluster_window = 0;
   std::uint64_t seed = 0;
 

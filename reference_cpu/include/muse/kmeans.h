@@ -30,14 +30,28 @@ template <class Scalar>
 template <class Scalar>
 using KmeansObserver = std::function<void(Index pass, const Matrix<Scalar>& centroids, const Labels& labels)>;
 
-/// (2.2) `passes` Lloyd passes (assign, then average) and one final assignment of x [N, D] to C <= N
-/// clusters. An empty cluster keeps its centroid. `weights` [N], if given, weigh the tokens in the averages.
-/// 2 (passes + 1) C N D operations.
+/// How k-means runs; (2.2) in docs/math.md.
 template <class Scalar>
-[[nodiscard]] Labels kmeans(const MatrixView<Scalar>& x, Index C, Index passes, std::uint64_t seed = 0,
-                            std::span<const Index> weights = {}, const KmeansObserver<Scalar>& observe = {});
+struct KmeansOptions {
+  Index passes = 1;        ///< T
+  std::uint64_t seed = 0;  ///< as seed_tokens takes it
+  Index sample = 1;        ///< the seeds and the passes look at tokens 0, sample, 2 sample, … only
+  std::span<const Index> weights{};  ///< [N] of the tokens in the averages; empty: all 1. Not with a sample.
+  KmeansObserver<Scalar> observe{};
+};
+
+/// Tokens that the passes look at: ceil(N / sample).
+[[nodiscard]] constexpr Index sampled_tokens(Index N, Index sample) {
+  return ceil_div(N, sample);
+}
+
+/// (2.2) Lloyd passes (assign, then average) on the sample of x [N, D], and one final assignment of all
+/// tokens to C <= N clusters. An empty cluster keeps its centroid. Where the sample has fewer than C tokens,
+/// that many clusters are used. 2 (passes / sample + 1) C N D operations.
+template <class Scalar>
+[[nodiscard]] Labels kmeans(const MatrixView<Scalar>& x, Index C, const KmeansOptions<Scalar>& options = {});
 
 /// Operations of kmeans on N tokens of dim D; with no passes, those of one assignment.
-[[nodiscard]] double kmeans_operations(Index N, Index C, Index D, Index passes);
+[[nodiscard]] double kmeans_operations(Index N, Index C, Index D, Index passes, Index sample = 1);
 
 }  // namespace muse

@@ -79,6 +79,7 @@ typedef struct muse_config {
   int64_t passes;                    /* T */
   int64_t cluster_window;            /* tokens; 0: clusters are made afresh at each level */
   uint64_t seed;
+  int64_t sample; /* the passes look at every n-th token; at least 1 */
 } muse_config;
 
 /* A tensor [batch, heads, tokens, dim]. Features lie side by side; strides count elements. All strides 0:

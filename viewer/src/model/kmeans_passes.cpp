@@ -65,7 +65,8 @@ KmeansPasses kmeans_passes_of(const DumpSession& session, const Slot& slot, cons
     result.passes.push_back(std::move(pass));
     progress.advance(1);
   };
-  (void)kmeans<float>(mapped, C, config.passes, config.seed, {}, observe);
+  (void)kmeans<float>(
+      mapped, C, {.passes = config.passes, .seed = config.seed, .sample = config.sample, .observe = observe});
   return result;
 }
 
