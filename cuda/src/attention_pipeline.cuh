@@ -60,9 +60,12 @@ struct AttentionPipeline {
     unsigned char q[Consumers][SwizzledTile<D, 64>::kBytes];
     unsigned char k[Stages][kTile];
     unsigned char v[Stages][kTile];
+    unsigned char ones[WgmmaEngine<D, Element>::kOnesBytes + 16];
     float bias[Stages][kKeys];
     std::uint64_t full[Stages], empty[Stages];
   };
+
+  using Rows = SoftmaxRows<D, 1, WgmmaEngine<D, Element>::kSums>;
 
   Shared& shared;
 
@@ -82,6 +85,9 @@ struct AttentionPipeline {
 
   /// By all threads of the thread block. The first `consumers` warpgroups will consume; others must not.
   __device__ __forceinline__ void begin(int consumers = Consumers) {
+    for (int x = threadIdx.x; x < WgmmaEngine<D, Element>::kOnesBytes / 4; x += kThreads)
+      reinterpret_cast<std::uint32_t*>(shared.ones)[x] = pack(1, 1, Element());
+    WgmmaEngine<D, Element>::publish_copies();
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
         barrier_init(shared_address(&shared.full[stage]),
@@ -168,9 +174,8 @@ struct AttentionPipeline {
   /// every tile's maximum is looked at. Otherwise only until each row has seen a key; see
   /// SoftmaxRows::overflows.
   template <bool Careful, class Look>
-  __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine,
-                                          SoftmaxRows<D, 1>& attention, float scale, bool warp_has_rows,
-                                          Look look) {
+  __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine, Rows& attention,
+                                          float scale, bool warp_has_rows, Look look) {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
     bool settled = false;
@@ -199,8 +204,8 @@ struct AttentionPipeline {
       engine.template begin_dot<kKeys>(s, shared_address(shared.k[place.stage]));
     };
     const auto begin_accumulate = [&](Place place) {
-      WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(attention.o, weights,
-                                                                shared_address(shared.v[place.stage]));
+      WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(
+          attention.o[0], weights, shared_address(shared.v[place.stage]), shared_address(shared.ones));
     };
     const auto release = [&](Place place) {
       __syncwarp();  // every lane has read its biases
@@ -253,8 +258,8 @@ struct AttentionPipeline {
 /// done again with care, for those rows alone: a row's bits never depend on other rows. By all consumers; the
 /// copying warpgroup takes part with __syncthreads_or. float16 weights would overflow early: always with
 /// care.
-template <class Element, int D, class Attend, class Write>
-__device__ __forceinline__ void attend_twice(const SoftmaxRows<D, 1>& attention, Attend attend, Write write) {
+template <class Element, class Rows, class Attend, class Write>
+__device__ __forceinline__ void attend_twice(const Rows& attention, Attend attend, Write write) {
   if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
     attend(std::bool_constant<false>());
     const bool failed[2] = {attention.overflows(0, 0), attention.overflows(0, 1)};

@@ -60,7 +60,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
       q);
   const int lane = threadIdx.x % 32, first_row = row_begin + threadIdx.x / 32 * 16;  // of this warp
   Element* o = head_rows(x.o, plan.o, plan.heads_q, head);
-  SoftmaxRows<D, 1> attention;
+  typename Pipeline::Rows attention;
   const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
     attention.clear();
     pipeline.template consume<Careful>(

@@ -121,7 +121,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
       q);
   const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
   const float scale = plan.scale * kLog2e;
-  SoftmaxRows<D, 1> attention;
+  typename Pipeline::Rows attention;
   const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
     attention.clear();
     pipeline.template consume<Careful>(tiles, engine, attention, scale, first_row < queries,

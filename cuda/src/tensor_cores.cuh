@@ -155,17 +155,20 @@ __device__ __forceinline__ void pack_weights(std::uint32_t (&a)[4], const float 
 
 /// A warp's share of softmax attention: 16 M query rows against a stream of keys. Logits are in units of
 /// log 2.
-template <int D, int M>
+///
+/// `SummedByProducts`: weights are summed by the product with the values, which have 8 more columns of ones.
+template <int D, int M, bool SummedByProducts = false>
 struct SoftmaxRows {
-  float o[M][D / 8][4];  // unnormalised output
-  float m[M][2];         // what is taken out of the logits of rows g and g + 8: near the largest so far
-  float l[M][2];         // sum of e^{logit - m}, this lane's columns only until finish()
+  static constexpr int kTiles = D / 8 + SummedByProducts;
+  float o[M][kTiles][4];  // unnormalised output; where there is one more tile, each of its columns is l
+  float m[M][2];          // what is taken out of the logits of rows g and g + 8: near the largest so far
+  float l[M][2];          // sum of e^{logit - m}, this lane's columns only until finish()
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
     for (int t = 0; t < M; ++t) {
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n)
+      for (int n = 0; n < kTiles; ++n)
 #pragma unroll
         for (int x = 0; x < 4; ++x) o[t][n][x] = 0;
 #pragma unroll
@@ -206,7 +209,7 @@ struct SoftmaxRows {
           s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -base));
           sum += s[t][n][2 * h] + s[t][n][2 * h + 1];
         }
-        l[t][h] = l[t][h] * factor[t][h] + sum;
+        if constexpr (!SummedByProducts) l[t][h] = l[t][h] * factor[t][h] + sum;
       }
     }
     return __any_sync(0xffffffffu, changed);
@@ -227,7 +230,7 @@ struct SoftmaxRows {
           s[t][n][2 * h + 1] = exp2_fast(fmaf(s[t][n][2 * h + 1], scale, -m[t][h]));
           sum += s[t][n][2 * h] + s[t][n][2 * h + 1];
         }
-        l[t][h] += sum;
+        if constexpr (!SummedByProducts) l[t][h] += sum;
       }
   }
   /// Whether every row of the warp has seen a key, so that its m is near its logits.
@@ -246,7 +249,7 @@ struct SoftmaxRows {
 #pragma unroll
     for (int t = 0; t < M; ++t)
 #pragma unroll
-      for (int n = 0; n < D / 8; ++n)
+      for (int n = 0; n < kTiles; ++n)
 #pragma unroll
         for (int e = 0; e < 4; ++e) o[t][n][e] *= factor[t][e / 2];
   }
@@ -263,6 +266,10 @@ struct SoftmaxRows {
     for (int t = 0; t < M; ++t)
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
+        if constexpr (SummedByProducts) {
+          l[t][h] = o[t][D / 8][2 * h];
+          continue;
+        }
         l[t][h] += __shfl_xor_sync(0xffffffffu, l[t][h], 1);
         l[t][h] += __shfl_xor_sync(0xffffffffu, l[t][h], 2);
       }
@@ -361,8 +368,8 @@ __device__ __forceinline__ void transpose_quad(std::uint32_t (&x)[4]) {
 
 /// Writes row `h` (0: row g, 1: row g + 8) of a [16, D] tile of C fragments, times `factor`, as Elements, 16
 /// bytes a lane; also the values as they were rounded, for those who need to know.
-template <int D, class Element>
-__device__ __forceinline__ void store_row(Element* to, const float (&c)[D / 8][4], int h, float factor,
+template <int D, int Tiles, class Element>
+__device__ __forceinline__ void store_row(Element* to, const float (&c)[Tiles][4], int h, float factor,
                                           bool valid) {
   const int lane_c = threadIdx.x % 4;
 #pragma unroll

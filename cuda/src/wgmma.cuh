@@ -14,8 +14,10 @@ struct MatrixDescriptor {
   std::uint32_t low, high;
   __device__ __forceinline__ MatrixDescriptor(std::uint32_t address, std::uint32_t columns_stride)
       : low(columns_stride >> 4 << 16 | (address & 0x3ffff) >> 4), high(1u << 30 | 1024 >> 4) {}
-  [[nodiscard]] __device__ __forceinline__ std::uint64_t behind(std::uint32_t offset) const {
-    return std::uint64_t{high} << 32 | (low + (offset >> 4));
+  /// `stride_change`: of the way to the next 64 columns.
+  [[nodiscard]] __device__ __forceinline__ std::uint64_t behind(int offset, int stride_change = 0) const {
+    return std::uint64_t{high} << 32 |
+           (low + (offset >> 4) + static_cast<std::uint32_t>(stride_change >> 4 << 16));
   }
 };
 
@@ -47,6 +49,10 @@ __device__ __forceinline__ void wgmma_wait() {
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
   "28,"                                                                                                      \
   "%29,%30,%31}"
+#define MUSE_REGISTERS_72                                                                                    \
+  "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
+  "28,"                                                                                                      \
+  "%29,%30,%31,%32,%33,%34,%35}"
 #define MUSE_REGISTERS_128                                                                                   \
   "{%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%" \
   "28,"                                                                                                      \
@@ -75,6 +81,13 @@ __device__ __forceinline__ void wgmma_wait() {
                  : MUSE_OUTPUTS_##Columns                                                                 \
                  : "l"(a), "l"(b), "r"(add));                                                             \
   }
+#define MUSE_OPERANDS_A_72 "%36,%37,%38,%39"
+#define MUSE_OPERAND_B_72 "40"
+#define MUSE_OPERAND_ADD_72 "41"
+#define MUSE_OPERAND_T_72 "42"
+#define MUSE_OUTPUTS_72 MUSE_C32(c, 0), "+f"(c[8][0]), "+f"(c[8][1]), "+f"(c[8][2]), "+f"(c[8][3])
+#define MUSE_OPERANDS_SHARED_72 "%36, %37"
+#define MUSE_OPERAND_SHARED_ADD_72 "38"
 #define MUSE_OPERANDS_A_64 "%32,%33,%34,%35"
 #define MUSE_OPERAND_B_64 "36"
 #define MUSE_OPERAND_ADD_64 "37"
@@ -91,6 +104,8 @@ __device__ __forceinline__ void wgmma_wait() {
 #define MUSE_OPERAND_SHARED_ADD_128 "66"
 MUSE_WGMMA(64, "bf16", __nv_bfloat16)
 MUSE_WGMMA(64, "f16", __half)
+MUSE_WGMMA(72, "bf16", __nv_bfloat16)
+MUSE_WGMMA(72, "f16", __half)
 MUSE_WGMMA(128, "bf16", __nv_bfloat16)
 MUSE_WGMMA(128, "f16", __half)
 
@@ -113,16 +128,23 @@ struct WgmmaEngine {
     wgmma_commit();
   }
 
-  /// Begins o += P V for a tile of `Keys` values.
-  template <int Keys>
-  static __device__ __forceinline__ void begin_accumulate(float (&o)[1][D / 8][4],
+  /// Whether there is an instruction for values with 8 columns of ones behind the last.
+  static constexpr bool kSums = D == 64;
+  /// Shared memory that must hold ones for it.
+  static constexpr int kOnesBytes = kSums ? 2048 : 0;
+
+  /// Begins o += P V for a tile of `Keys` values; with kSums also the sum of P, by the ones at `ones_shared`.
+  template <int Keys, int Tiles>
+  static __device__ __forceinline__ void begin_accumulate(float (&o)[Tiles][4],
                                                           const std::uint32_t (&weights)[Keys / 16][4],
-                                                          std::uint32_t v_shared) {
-    fence_registers(o[0]);
+                                                          std::uint32_t v_shared, std::uint32_t ones_shared) {
+    fence_registers(o);
     wgmma_begin();
-    const MatrixDescriptor v(v_shared, Keys * 128);
+    // The next 64 columns are those of the values, or ones: the same 16 rows for every 16 keys.
+    const MatrixDescriptor v(v_shared, kSums ? ones_shared - v_shared : Keys * 128);
 #pragma unroll
-    for (int kk = 0; kk < Keys / 16; ++kk) wgmma<1>(o[0], weights[kk], v.behind(kk * 2048), 1, Element());
+    for (int kk = 0; kk < Keys / 16; ++kk)
+      wgmma<1>(o, weights[kk], v.behind(kk * 2048, kSums ? -kk * 2048 : 0), 1, Element());
     wgmma_commit();
   }
 
