@@ -360,7 +360,8 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
   };
   Attention<double> out(Nq, Dv);
   const auto merge = [&](Index n, const RowVector<double>& part, double lse) {
-    softmax_merge_row(out.o.row(n), out.lse[n], part.unaryExpr(round), lse);
+    softmax_merge_row(out.o.row(n), out.lse[n], part, lse);
+    out.o.row(n) = out.o.row(n).unaryExpr(round).eval();
   };
 
   // The diagonal blocks.
@@ -460,7 +461,6 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
       }
     }
   }
-  out.o = out.o.unaryExpr(round).eval();
   return out;
 }
 

@@ -149,6 +149,20 @@ TEST_CASE("batch, grouped heads, strides, numbers of clusters that differ") {
   check_call<__half>(sizes, causal, 44, {.least_workspace = true});
 }
 
+TEST_CASE("passes on a sample") {
+  MUSE_NEEDS_GPU();
+  for (const char* mode : {"acausal", "causal", "causal-shared"}) {
+    const Config config = config_of({{"mode", mode},
+                                     {"clusters", "S/8:4:48"},
+                                     {"block", "64"},
+                                     {"retrieve", "2"},
+                                     {"sample", "4"},
+                                     {"passes", "2"}});
+    check_call<float>({1025, 1025, 32, 32, 1, 4, 2}, config, 46);
+    check_call<__nv_bfloat16>({1023, 1023, 64, 64, 1, 4, 2}, config, 47);
+  }
+}
+
 TEST_CASE("clusters of windows, merged") {
   MUSE_NEEDS_GPU();
   for (const char* mode : {"acausal", "causal", "causal-shared"}) {
@@ -160,6 +174,35 @@ TEST_CASE("clusters of windows, merged") {
                                      {"seed", "9"}});
     check_call<float>({1025, 1025, 32, 32, 1, 4, 2}, config, 48);
     check_call<__nv_bfloat16>({1025, 1025, 64, 64, 1, 4, 2}, config, 49);
+  }
+}
+
+TEST_CASE("logits that rise far beyond the first ones") {
+  MUSE_NEEDS_GPU();
+  // Keys grow along the sequence: the last logits are some 10, 100 and 10000 times the first, in units of e.
+  for (const double growth : {3.0, 30.0, 3000.0}) {
+    Inputs inputs = random_inputs<__nv_bfloat16>({700, 700, 64, 64, 1, 2, 2}, 57);
+    for (Matrix<double>& k : inputs.k)
+      for (Index n = 0; n < k.rows(); ++n) k.row(n) *= 0.1 + growth * static_cast<double>(n) / 700;
+    for (Matrix<double>& k : inputs.k) k = rounded<__nv_bfloat16>(k);
+    for (const char* mode : {"acausal", "causal"}) {
+      const Config config =
+          config_of({{"mode", mode}, {"clusters", "8"}, {"block", "256"}, {"retrieve", "3"}});
+      const auto result = run_cuda<__nv_bfloat16>(inputs, config);
+      const Index levels = muse::cuda::level_count(inputs.shape(kTypeOf<__nv_bfloat16>), config);
+      for (std::size_t h = 0; h < 2; ++h) {
+        const LevelLabels labels_q = labels_of_head(result.labels_q, h, levels, 700),
+                          labels_k = labels_of_head(result.labels_k, h, levels, 700);
+        const Attention<double> truth = model_attention(inputs.q[h], inputs.k[h], inputs.v[h], inputs.scale, config,
+                                                        labels_q, labels_k, ElementRounding<__nv_bfloat16>());
+        REQUIRE(result.o[h].allFinite());
+        // Where logits are hundreds of units, their rounding shows: the numbers are those of the model within some %.
+        const double error = (result.o[h] - truth.o).squaredNorm() / truth.o.squaredNorm();
+        print_line(error < 0.01, std::string("rising logits: ") + mode + " growth " + std::to_string(growth),
+                   "relative squared difference from the model " + std::to_string(error));
+        CHECK(error < 0.01);
+      }
+    }
   }
 }
 

@@ -83,26 +83,12 @@ TEST_CASE("workspace: arrays lie apart, and within its size") {
         const Layout<__half> layout = muse::cuda::lay_out<__half>(plan, base, muse::cuda::kSummaryBytes);
         CHECK(layout.bytes == muse::cuda::lay_out<__half>(plan, nullptr, muse::cuda::kSummaryBytes).bytes);
         const auto& w = layout.workspace;
-        std::vector<const void*> pointers = {layout.lse,
-                                             w.labels_k,
-                                             w.labels_q,
-                                             w.key_order,
-                                             w.query_order,
-                                             w.key_offsets,
-                                             w.query_offsets,
-                                             w.key_centroids,
-                                             w.query_centroids,
-                                             w.value_means,
-                                             w.key_covariance,
-                                             w.metric_centroids,
-                                             w.part_o,
-                                             w.part_lse,
-                                             w.draws,
-                                             w.L,
-                                             w.bias,
-                                             w.retrieved,
-                                             w.k_tilde,
-                                             w.v_tilde};
+        std::vector<const void*> pointers = {
+            layout.lse,        w.labels_k,    w.labels_q,       w.key_order,
+            w.query_order,     w.key_offsets, w.query_offsets,  w.key_centroids,
+            w.query_centroids, w.value_means, w.key_covariance, w.metric_centroids,
+            w.draws,           w.L,           w.bias,           w.retrieved,
+            w.k_tilde,         w.v_tilde};
         if (w.home_offsets != w.query_offsets) pointers.push_back(w.home_offsets);
         CHECK((w.home_offsets == w.query_offsets) == (config.mode != Mode::causal));
         std::erase(pointers, nullptr);
@@ -173,6 +159,7 @@ TEST_CASE("plan: what the GPU does not do is said") {
         "expected a multiple of heads_kv = 2, found 3");
   fails(good, config_of({{"cluster-by", "balanced"}}), "balanced");
   fails(good, config_of({{"cluster-window", "32"}, {"metric", "key-covariance"}}), "cluster-window");
+  fails(good, config_of({{"block", "64"}, {"sample", "3"}}), "sample that divides 64");
   fails(with([](Shape& s) { s.Nq = s.Nk = 1 << 20; }), config_of({{"clusters", "5000"}, {"block", "8192"}}),
         "4096 clusters a block at most; level 0 of 8192 tokens asks for 5000");
   Config negative;

@@ -1,5 +1,6 @@
 // Clusters: tokens sorted by label, and labels that need no distances (docs/math.md, section 2).
 #include "device.cuh"
+#include "softmax_merge.cuh"
 
 namespace muse::cuda {
 namespace {
@@ -56,8 +57,7 @@ __device__ int exclusive_scan(int* total, int C, int* warp_sums) {
 /// nothing. Reference: make_clusters (clusters.cpp). Test: test_cuda_clusters.cpp.
 template <class Element>
 __global__ void __launch_bounds__(kSortWarps* kWarp)
-    sort_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
-                const Workspace<Element> workspace, const SortTask task) {
+    sort_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors, const SortTask task) {
   extern __shared__ int counters[];  // [warps, C], then [C], then [kSortWarps]
   const int head = blockIdx.x / task.blocks;
   const BlockPlace place = block_place(plan, blockIdx.x % task.blocks);
@@ -121,14 +121,14 @@ __global__ void __launch_bounds__(kSortWarps* kWarp)
     __syncwarp();
     if (valid && rank == 0) mine[label] += __popc(equal);
     __syncwarp();
-    // A query that is in no cluster sees nothing of the block.
+    // A query that is in no cluster sees nothing of the block: nothing is merged into what it has, if it has
+    // any.
     const bool block_queries =
         task.side == Side::queries || (task.side == Side::home && plan.home == QueryHome::self);
-    if (block_queries && n + lane < end && !valid) {
-      const int query = tokens.begin + n + lane;
-      *far_output_lse(plan, tensors, workspace, place.level, head, query) = kMinusInfinity;
-      Element* const o = far_output_row(plan, tensors, workspace, place.level, head, query);
-      for (int d = 0; d < plan.Dv; ++d) o[d] = from_float<Element>(0);
+    if (block_queries && plan.block == 0 && n + lane < end && !valid) {
+      const FarOutput<Element> out = far_output(plan, tensors, head, tokens.begin + n + lane);
+      *out.lse = kMinusInfinity;
+      for (int d = 0; d < plan.Dv; ++d) out.o[d] = from_float<Element>(0);
     }
   }
 }
@@ -175,7 +175,7 @@ Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Work
   if (const Status status = allow_shared_memory(sort_kernel<Element>, bytes); status != cudaSuccess)
     return status;
   const int heads = keys ? plan.HK() : plan.HQ();
-  sort_kernel<Element><<<task.blocks * heads, warps * kWarp, bytes, stream>>>(plan, tensors, workspace, task);
+  sort_kernel<Element><<<task.blocks * heads, warps * kWarp, bytes, stream>>>(plan, tensors, task);
   return cudaGetLastError();
 }
 

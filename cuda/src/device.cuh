@@ -77,20 +77,6 @@ __device__ inline Element* head_rows(Element* base, const Strides& strides, int 
   return base + head / heads * strides.batch + head % heads * strides.head;
 }
 
-/// Where stage 2 puts the attention of query n of query head hq at `level`.
-template <class Element>
-__device__ inline Element* far_output_row(const Plan& plan, const Tensors<Element>& tensors,
-                                          const Workspace<Element>& workspace, int level, int hq, int n) {
-  if (plan.block == 0) return head_rows(tensors.o, plan.o, plan.heads_q, hq) + n * plan.o.token;
-  return workspace.part_o + ((std::int64_t{hq} * plan.levels + level) * plan.Nq + n) * plan.Dv;
-}
-template <class Element>
-__device__ inline float* far_output_lse(const Plan& plan, const Tensors<Element>& tensors,
-                                        const Workspace<Element>& workspace, int level, int hq, int n) {
-  if (plan.block == 0) return tensors.lse + std::int64_t{hq} * plan.Nq + n;
-  return workspace.part_lse + (std::int64_t{hq} * plan.levels + level) * plan.Nq + n;
-}
-
 // ---- Warps
 // ----------------------------------------------------------------------------------------------------
 // Butterflies: every lane gets the same bits, in an order that never changes.

@@ -3,7 +3,7 @@
 // and 5.2).
 //
 // Shapes:    q [batch, heads_q, Nq, D]; k_tilde, v_tilde [units, Cq, Ck, D], bias [units, Cq, Ck];
-//            retrieved [units, Cq, r]; part_o [HQ, levels, Nq, D], part_lse [HQ, levels, Nq]; D = Dv 32, 64,
+//            retrieved [units, Cq, r]; o, lse of the call; D = Dv 32, 64,
 //            96, 128
 // Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block, units).
 // Both kinds
@@ -15,7 +15,7 @@
 // Reference: reference_cpu/src/far_field.cpp, retrieval.cpp    Test: tests/test_cuda_far_field.cpp
 #pragma once
 
-#include "device.cuh"
+#include "softmax_merge.cuh"
 #include "tensor_cores.cuh"
 
 namespace muse::cuda {
@@ -221,13 +221,7 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
     for (int h = 0; h < 2; ++h) {
       const int n = (warp * M + t) * 16 + lane / 4 + h * 8;
       const bool valid = n < queries;
-      const int token = valid ? query_tokens[n] : 0;
-      const float l = attention.l[t][h];
-      store_row<D>(far_output_row(plan, x, w, chunk.level, head, token), attention.o[t], h,
-                   l > 0 ? 1 / l : 0.f, valid);
-      if (valid && lane % 4 == 0)
-        *far_output_lse(plan, x, w, chunk.level, head, token) =
-            l > 0 ? (attention.m[t][h] + log2f(l)) * kLn2 : -INFINITY;
+      write_far_row<D>(far_output(plan, x, head, query_tokens[valid ? n : 0]), attention, t, h, valid);
     }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attend_scalar.cuh"
+#include "softmax_merge.cuh"
 
 namespace muse::cuda {
 
@@ -171,8 +172,20 @@ __global__ void __launch_bounds__(scalar::kThreads)
     for (int row = 0; row < kRowsOfWarp; ++row) {
       if (warp * kRowsOfWarp + row >= rows) continue;
       const int n = queries[first + warp * kRowsOfWarp + row];
-      store_row(o[row], 1, far_output_row(plan, tensors, workspace, chunk.level, head, n), plan.Dv);
-      if (lane == 0) *far_output_lse(plan, tensors, workspace, chunk.level, head, n) = softmax[row].lse();
+      const FarOutput<Element> out = far_output(plan, tensors, head, n);
+      float lse = softmax[row].lse();
+      if (out.merges) {
+        const MergeWeights weights = merge_weights(*out.lse, lse);
+        lse = weights.lse;
+#pragma unroll
+        for (int x = 0; x < kFeatures; ++x)
+          if (lane + kWarp * x < plan.Dv)
+            o[row].sum[x] =
+                fmaf(weights.part, o[row].sum[x], weights.before * to_float(out.o[lane + kWarp * x]));
+      }
+      store_row(o[row], 1, out.o, plan.Dv);
+      __syncwarp();  // all lanes have read the log-sum-exp
+      if (lane == 0) *out.lse = lse;
     }
   }
 }

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "attention_pipeline.cuh"
-#include "device.cuh"
+#include "softmax_merge.cuh"
 
 namespace muse::cuda {
 
@@ -148,14 +148,9 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
   const auto write = [&](const bool(&wanted)[2]) {
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = first_row + lane / 4 + h * 8,
-                token = row < queries && wanted[h] ? query_order[row] : -1;
-      const float l = attention.l[0][h];
-      store_row<D>(far_output_row(plan, x, w, chunk.level, head, max(token, 0)), attention.o[0], h,
-                   l > 0 ? 1 / l : 0.f, token >= 0);
-      if (token >= 0 && lane % 4 == 0)
-        *far_output_lse(plan, x, w, chunk.level, head, token) =
-            l > 0 ? (attention.m[0][h] + log2f(l)) * kLn2 : -INFINITY;
+      const int row = first_row + lane / 4 + h * 8;
+      const bool valid = row < queries && wanted[h];
+      write_far_row<D>(far_output(plan, x, head, query_order[min(row, queries - 1)]), attention, 0, h, valid);
     }
   };
   attend_twice<Element>(attention, attend, write);

@@ -16,23 +16,23 @@ namespace muse::cuda {
 
 /// Tokens of a thread block.
 inline constexpr int kAssignRun = 1024;
-/// Centroids in shared memory at a time.
+/// Centroids in shared memory at a time; where no block has that many, half of them leave room for more warps.
 inline constexpr int kAssignClusters = 256;
 
-template <int D, int M, int Warps, class Element>
+template <int D, int M, int Warps, int Clusters, class Element>
 __global__ void __launch_bounds__(32 * Warps)
     assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w,
                   Side side, int runs_of_head) {
   constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
-  using Centroids = PaddedTile<D, kAssignClusters>;
+  using Centroids = PaddedTile<D, Clusters>;
   using Tokens = PaddedTile<D, kRows>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   const std::uint32_t centroids_shared = shared_address(tile_memory),
                       tokens_shared = centroids_shared + Centroids::kBytes;
   float* const norms =
-      reinterpret_cast<float*>(tile_memory + Centroids::kBytes + 2 * Tokens::kBytes);  // [kAssignClusters]
+      reinterpret_cast<float*>(tile_memory + Centroids::kBytes + 2 * Tokens::kBytes);  // [Clusters]
   float* const run_best =
-      norms + kAssignClusters;  // [kAssignRun] of the centroids so far, where there are more than fit
+      norms + Clusters;  // [kAssignRun] of the centroids so far, where there are more than fit
 
   const bool keys = side == Side::keys;
   const int head = blockIdx.x / runs_of_head;
@@ -59,9 +59,9 @@ __global__ void __launch_bounds__(32 * Warps)
           [&](int row) { return first + row < run.count ? x + (first + row) * stride : nullptr; }, x);
     commit_copies();
   };
-  for (int c0 = 0; c0 < C; c0 += kAssignClusters) {
+  for (int c0 = 0; c0 < C; c0 += Clusters) {
     // Copy the centroids and the first tokens.
-    const int here = min(kAssignClusters, C - c0);
+    const int here = min(Clusters, C - c0);
     __syncthreads();
     for (int index = threadIdx.x; index < ceil_div(here, 16) * 16 * (D / 8); index += kThreads) {
       const int c = index / (D / 8), piece = index % (D / 8);
@@ -133,7 +133,7 @@ __global__ void __launch_bounds__(32 * Warps)
           const int token = first + (warp * M + t) * 16 + lane / 4 + h * 8;
           if (lane % 4 != 0 || token >= run.count) continue;
           if (c0 == 0 || best[t][h] > run_best[token]) {
-            if (C > kAssignClusters) run_best[token] = best[t][h];
+            if (C > Clusters) run_best[token] = best[t][h];
             labels[token] = c0 + cluster[t][h];
           }
         }
@@ -142,18 +142,14 @@ __global__ void __launch_bounds__(32 * Warps)
   }
 }
 
-template <int D, class Element>
-Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
-                         Side side, cudaStream_t stream) {
+template <int D, int Clusters, class Element>
+Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w, Side side,
+                          int most, cudaStream_t stream) {
   constexpr int kM = D <= 64 ? 2 : 1, kWarps = 8 / kM;
   constexpr int kRows = 16 * kM * kWarps;
-  int most = 0;
-  for (int m = 0; m < plan.levels; ++m)
-    most = std::max(most, side == Side::keys ? plan.level[m].Ck : plan.level[m].Cq);
-  constexpr int kBytes =
-      PaddedTile<D, kAssignClusters>::kBytes + 2 * PaddedTile<D, kRows>::kBytes + 4 * kAssignClusters;
-  const int bytes = kBytes + (most > kAssignClusters ? 4 * kAssignRun : 0);
-  const auto kernel = assign_kernel<D, kM, kWarps, Element>;
+  constexpr int kBytes = PaddedTile<D, Clusters>::kBytes + 2 * PaddedTile<D, kRows>::kBytes + 4 * Clusters;
+  const int bytes = kBytes + (most > Clusters ? 4 * kAssignRun : 0);
+  const auto kernel = assign_kernel<D, kM, kWarps, Clusters, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes + 4 * kAssignRun); status != cudaSuccess)
     return status;
   const std::int64_t runs = tiles_of_head(plan, side, kAssignRun);
@@ -161,6 +157,17 @@ Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, cons
   kernel<<<static_cast<unsigned>(grid), 32 * kWarps, bytes, stream>>>(plan, tensors, w, side,
                                                                       static_cast<int>(runs));
   return cudaGetLastError();
+}
+
+template <int D, class Element>
+Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
+                         Side side, cudaStream_t stream) {
+  int most = 0;
+  for (int m = 0; m < plan.levels; ++m)
+    most = std::max(most, side == Side::keys ? plan.level[m].Ck : plan.level[m].Cq);
+  if (most <= kAssignClusters / 2)
+    return launch_assign_with<D, kAssignClusters / 2>(plan, tensors, w, side, most, stream);
+  return launch_assign_with<D, kAssignClusters>(plan, tensors, w, side, most, stream);
 }
 
 }  // namespace muse::cuda

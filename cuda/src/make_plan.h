@@ -99,11 +99,6 @@ template <class Element>
     place(w.windows.merged_centroids, merged_clusters * D);
     place(w.windows.merged_half_norms, merged_clusters);
   }
-  if (plan.block > 0) {
-    place(w.part_o, query_tokens * Dv);
-    place(w.part_lse, query_tokens);
-  }
-
   // The largest chunk of any level, array by array.
   std::int64_t pairs = 0, retrieved = 0, most_clusters = 0;
   for (int m = 0; m < plan.levels; ++m) {

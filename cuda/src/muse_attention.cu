@@ -172,7 +172,8 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
     side_streams.join(1, stream);
   }
   queued("diagonal blocks");
-  // Approximate the far blocks, level by level and chunk by chunk.
+  // Approximate the far blocks, level by level and chunk by chunk; each merges its attention into what is
+  // there.
   for (std::int32_t m = 0; m < plan.levels; ++m) {
     const Level& level = plan.level[m];
     const std::int32_t units = plan.HQ() * level.blocks;
@@ -187,9 +188,6 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
       queued("far field");
     }
   }
-  // Merge the parts.
-  check(launch_merge(plan, tensors, workspace, stream), "merge");
-  queued("merge");
 }
 
 }  // namespace

@@ -82,13 +82,9 @@ struct Workspace {
       nullptr;  ///< [units, Cq, Ck, D], zero for an empty key cluster; not of `centroid`, `monopole`
   Element* v_tilde = nullptr;         ///< [units, Cq, Ck, Dv], likewise; not of `centroid`
   std::int32_t* retrieved = nullptr;  ///< [units, Cq, r] key clusters, rising; -1 beyond the non-empty ones
-  /// Attention of each level's queries to their block, to be merged. Acausal attention has one block and
-  /// nothing to merge: stage 2 writes o and lse of the call (far_output).
-  Element* part_o = nullptr;        ///< [HQ, levels, Nq, Dv]
-  float* part_lse = nullptr;        ///< [HQ, levels, Nq]
-  std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
-  WindowTables<Element> windows;    ///< of plans with windows
-  float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
+  std::uint64_t* draws = nullptr;     ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;      ///< of plans with windows
+  float* key_covariance = nullptr;    ///< [HK, blocks, D, D] of the key metric
   /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
   float* metric_centroids = nullptr;
 };
@@ -166,14 +162,9 @@ template <class Element>
 Status launch_query_tiles(const Plan& plan, const Workspace<Element>& workspace, cudaStream_t stream);
 
 /// far_field.cu: (4.1)-(4.5) and (5.2) stage 2 of a chunk: its queries against summaries and retrieved
-/// tokens.
+/// tokens, merged (1.3) into what o and lse hold; acausal attention is the first to write there.
 template <class Element>
 Status launch_far_field(const Plan& plan, const Tensors<Element>& tensors,
                         const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream);
-
-/// softmax_merge.cu: (1.3) merges the parts of all levels into o and lse, which hold the diagonal blocks.
-template <class Element>
-Status launch_merge(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                    cudaStream_t stream);
 
 }  // namespace muse::cuda

@@ -77,7 +77,7 @@ struct Arguments {
   cudaStream_t stream = nullptr;
 
   /// For measurements: called when all launches of a stage are queued, with its name: "clustering", "diagonal
-  /// blocks", then for each chunk "summaries", "retrieval", "far field", and "merge". Not for captured calls.
+  /// blocks", then for each chunk "summaries", "retrieval", "far field". Not for captured calls.
   std::function<void(const char* stage)> on_stage = {};
 };
 
