@@ -93,7 +93,7 @@ Comparison compare(const Job& job, const std::vector<MethodSpec>& methods) {
   MethodRunner<Scalar> truth({.word = "exact", .method = Method::exact, .configs = job.configs});
   std::vector<MethodRunner<Scalar>> runners;
   runners.reserve(methods.size());
-  for (const MethodSpec& method : methods) runners.emplace_back(method);
+  for (const MethodSpec& method : methods) runners.emplace_back(method, job.device);
 
   double expected = 0;
   for (const Index head : job.heads) {
@@ -198,10 +198,10 @@ std::string finite_warning(const Comparison& comparison, const Job& job, bool co
 
 std::string to_table(const Comparison& comparison, const Job& job, bool colors) {
   const auto left = Table::Align::left;
-  std::string text =
-      fmt::format("{}: {} tokens, {} heads, mode {}, errors against exact attention in {}\n\n", job.path,
-                  job.queries(), job.heads.size() * static_cast<std::size_t>(job.dump.batch()),
-                  name_of(job.configs.common.mode), job.precision == Precision::single ? "float" : "double");
+  std::string text = fmt::format(
+      "{}: {} tokens, {} heads, mode {}, errors against exact attention in {}\n\n", job.path, job.queries(),
+      job.heads.size() * static_cast<std::size_t>(job.dump.batch()), name_of(job.configs.common.mode),
+      job.device.precision == Precision::single ? "float" : "double");
   Table table({{"head", left},
                {"", left},
                {"method", left},
@@ -264,8 +264,8 @@ void run_compare(const CompareOptions& options) {
   const Job job = options.dump.load();
   const std::vector<MethodSpec> methods = parse_methods(options.methods, job.configs);
   for (const MethodSpec& method : methods) require_method_fits(method, job);
-  const Comparison comparison =
-      job.precision == Precision::single ? compare<float>(job, methods) : compare<double>(job, methods);
+  const Comparison comparison = job.device.precision == Precision::single ? compare<float>(job, methods)
+                                                                          : compare<double>(job, methods);
   if (!options.png.empty()) draw(options.png, comparison, job);
   if (!options.json.empty()) write_text(options.json, json_text(to_json(comparison, job)));
   if (!options.csv.empty()) write_text(options.csv, to_csv(comparison));
@@ -289,6 +289,7 @@ void add_compare_command(CLI::App& app) {
       "muse compare DUMP --clusters S/16:32:512 --methods exact,local,muse,muse:retrieve=8 --png "
       "compare.png");
   options->dump.add_to(*command);
+  options->dump.add_device_to(*command);
   command
       ->add_option(
           "--methods", options->methods,

@@ -190,8 +190,8 @@ void run_explain(const ExplainOptions& options) {
   require_index("--batch", options.batch, job.dump.batch());
   require_index("--query", options.query, job.queries());
   const Config& config = job.configs.for_head(options.head);
-  const Explanation explanation =
-      job.precision == Precision::single ? explain<float>(job, options) : explain<double>(job, options);
+  const Explanation explanation = job.device.precision == Precision::single ? explain<float>(job, options)
+                                                                            : explain<double>(job, options);
   write_results(options.json, to_json(explanation, job, config, options.batch),
                 [&](bool colors) { return to_text(explanation, job, config, options.top, colors); });
 }

@@ -80,7 +80,7 @@ void write_array(const fs::path& path, const Array& array) {
 
 template <class Scalar>
 void write_outputs(const fs::path& folder, const Job& job, Method method, const Outputs<Scalar>& outputs) {
-  const DType dtype = job.precision == Precision::single ? DType::float32 : DType::float64;
+  const DType dtype = job.device.precision == Precision::single ? DType::float32 : DType::float64;
   write_array(folder / "o.npy",
               make_array<Scalar>(dtype, shape_for(job, {job.queries(), job.dump.dim_v()}), outputs.o));
   write_array(folder / "lse.npy", make_array<Scalar>(dtype, shape_for(job, {job.queries()}), outputs.lse));
@@ -139,7 +139,7 @@ std::string to_table(const Job& job, const std::vector<HeadCost>& costs, bool co
 
 template <class Scalar>
 void run_method(const RunOptions& options, const Job& job, const MethodSpec& spec) {
-  MethodRunner<Scalar> runner(spec);
+  MethodRunner<Scalar> runner(spec, job.device);
   Outputs<Scalar> outputs;
   std::vector<HeadCost> costs;
   double expected = 0;
@@ -176,7 +176,7 @@ void run_run(const RunOptions& options) {
   const Job job = options.dump.load();
   const MethodSpec spec = parse_method(options.method, job.configs);
   require_method_fits(spec, job);
-  if (job.precision == Precision::single)
+  if (job.device.precision == Precision::single)
     run_method<float>(options, job, spec);
   else
     run_method<double>(options, job, spec);
@@ -196,6 +196,7 @@ void add_run_command(CLI::App& app) {
                                   "versions, and the dump's identity. A batch axis stays in front.",
                                   "muse run DUMP --method muse --clusters 64 --retrieve 4 --out results");
   options->dump.add_to(*command);
+  options->dump.add_device_to(*command);
   command->add_option("--method", options->method, described(kMethodHelp, "", options->method))
       ->type_name(kMethodType);
   command->add_option("--out", options->out, "folder for the results; it is made if need be")

@@ -146,7 +146,7 @@ void run_tune(const TuneOptions& options) {
   const Job job = options.dump.load();
   if (!(options.max_error > 0))
     throw UsageError(fmt::format("--max-error: expected a number above 0, found {}", options.max_error));
-  const std::vector<Answer> answers = job.precision == Precision::single
+  const std::vector<Answer> answers = job.device.precision == Precision::single
                                           ? tuned_answers<float>(job, options)
                                           : tuned_answers<double>(job, options);
   for (const Answer& answer : answers)

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cuda_device.h"
 #include "muse/config.h"
 #include "muse/matrix.h"
 #include "muse/tensor_io.h"
@@ -40,6 +41,13 @@ void set_for_all(ConfigSet& configs, const std::string& name, const std::string&
 /// Number types that the method runs in.
 enum class Precision { single, twofold };
 
+/// Where the method runs, and in which numbers.
+struct Device {
+  bool gpu = false;
+  Precision precision = Precision::single;        ///< on the CPU
+  GpuNumbers gpu_numbers = GpuNumbers::bfloat16;  ///< on the GPU; the CPU's part is in float
+};
+
 /// A dump, which of it to run, and how.
 struct Job {
   std::string path;
@@ -47,7 +55,7 @@ struct Job {
   ConfigSet configs;
   std::vector<Index> heads;  ///< rising
   Index tokens = 0;          ///< only the first so many queries and keys; 0: all
-  Precision precision = Precision::single;
+  Device device;
   std::string config_file;
 
   [[nodiscard]] Index queries() const { return first(dump.tokens_q()); }
@@ -65,6 +73,8 @@ struct Job {
 class DumpOptions {
  public:
   void add_to(CLI::App& command, bool with_heads = true);
+  /// --device, after add_to, for commands that can run the method on a GPU.
+  void add_device_to(CLI::App& command);
   /// Reads the dump and the config file and fits all together. UsageError, FileError or MisfitError.
   [[nodiscard]] Job load() const;
   /// The same for these heads, whatever --heads says.
@@ -73,7 +83,9 @@ class DumpOptions {
  private:
   [[nodiscard]] Job load_with(const std::vector<Index>* heads) const;
 
-  std::string path_, heads_ = "all", dtype_ = "float";
+  [[nodiscard]] Device device() const;
+
+  std::string path_, heads_ = "all", device_ = "cpu", dtype_;
   std::int64_t tokens_ = 0, threads_ = 0;
   ConfigOptions config_;
 };

@@ -79,6 +79,10 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
     return result;
   }
 
+  if (device_.gpu) {
+    bar.start(task, weight, 1).advance(1);
+    return run_muse_on_gpu(head);
+  }
   const bool shared =
       group_batch_ == head.batch && group_ == head.kv_head && same_key_clusters(group_config_, config);
   Progress& progress = bar.start(task, weight, progress_units(Nq, Nk, config));
@@ -99,6 +103,25 @@ HeadResult<Scalar> MethodRunner<Scalar>::run(const Head<Scalar>& head, ProgressB
   result.attention = std::move(muse.attention);
   result.labels_q = std::move(muse.labels_q);
   result.labels_k = std::move(muse.labels_k);
+  return result;
+}
+
+template <class Scalar>
+HeadResult<Scalar> MethodRunner<Scalar>::run_muse_on_gpu(const Head<Scalar>& head) const {
+  const Config& config = spec_.configs.for_head(head.head);
+  HeadResult<Scalar> result;
+  if constexpr (std::is_same_v<Scalar, float>) {
+    GpuRun run = run_on_gpu(head, config, device_.gpu_numbers);
+    result.attention = std::move(run.attention);
+    result.labels_q = std::move(run.labels_q);
+    result.labels_k = std::move(run.labels_k);
+    result.seconds = run.seconds;
+  }
+  // Counted as the reference would: sizes of single clusters differ a little.
+  result.operations =
+      planned_operations(plan_levels(head.q.rows(), head.k.rows(), head.q.cols(), head.v.cols(), config))
+          .total();
+  result.stages = {{"gpu", result.seconds, result.operations}};
   return result;
 }
 

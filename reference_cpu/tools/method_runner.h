@@ -43,16 +43,21 @@ struct HeadResult {
 void require_method_fits(const MethodSpec& spec, const Job& job);
 
 /// Runs `spec` on heads given in rising order. The query heads of a group share their keys: where their
-/// parameters agree, the keys are clustered once, with the first of them, which bears the cost.
+/// parameters agree, the keys are clustered once, with the first of them, which bears the cost. On a GPU each
+/// head is a call of its own.
 template <class Scalar>
 class MethodRunner {
  public:
-  explicit MethodRunner(MethodSpec spec) : spec_(std::move(spec)) {}
+  explicit MethodRunner(MethodSpec spec, const Device& device = {})
+      : spec_(std::move(spec)), device_(device) {}
   [[nodiscard]] HeadResult<Scalar> run(const Head<Scalar>& head, ProgressBar& bar);
   [[nodiscard]] const MethodSpec& spec() const { return spec_; }
 
  private:
+  [[nodiscard]] HeadResult<Scalar> run_muse_on_gpu(const Head<Scalar>& head) const;
+
   MethodSpec spec_;
+  Device device_;
   // Key labels of the group of the last head, and what they were made with.
   LevelLabels group_labels_;
   Config group_config_;
