@@ -121,25 +121,34 @@ class Case:
         self.settings, self.speedup, self.error, self.cudnn = settings, speedup, error, cudnn
 
 
-def causal(clusters_q, clusters_k, r, block=2048):
-    return {"clusters-q": clusters_q, "clusters-k": clusters_k, "retrieve": r, "block": block}
+# Clusters come from every fourth token, by two passes.
+CLUSTERING = {"sample": 4, "passes": 2}
+
+
+def causal(clusters_q, clusters_k, r, block=4096):
+    return {"clusters-q": clusters_q, "clusters-k": clusters_k, "retrieve": r, "block": block, **CLUSTERING}
 
 
 def acausal(clusters_q, clusters_k, r):
-    return {"clusters-q": clusters_q, "clusters-k": clusters_k, "retrieve": r}
+    return {"clusters-q": clusters_q, "clusters-k": clusters_k, "retrieve": r, **CLUSTERING}
 
 
 def all_cases():
+    # The first setting of a case is the one for its target; the others are more accurate, and faster.
+    # Large blocks retrieve fewer of their clusters, which have more tokens.
+    rule, rs = ("S/128:16:512", "S/64:32:1024"), "9,9,9,9,8,6,4,3"
     cases = [
-        Case("8k acausal", "acausal", 8192, 128, "source16k", 8192, [acausal(64, 128, 14), acausal(128, 128, 8)], 4, 0.16),
-        Case("64k acausal", "acausal", 65536, 8, "source64k", 65536, [acausal(512, 512, 8)], 12, 0.50),
-        Case("16k causal", "causal", 16384, 64, "source16k", 16384, [causal("S/128", "S/64", 11)], 2, 0.030),
-        Case("64k causal", "causal", 65536, 8, "source64k", 65536, [causal("S/64", "S/64", 9)], 5, 0.08),
-        Case("128k causal", "causal", 131072, 8, None, 0, [causal("S/64:32:1024", "S/64:32:1024", 9)], 7),
-        Case("1M causal", "causal", 1048576, 8, None, 0, [causal("S/64:32:1024", "S/64:32:1024", 9)], None, cudnn=False),
+        Case("8k acausal", "acausal", 8192, 128, "source16k", 8192, [acausal(128, 128, r) for r in (7, 16, 4)], 4, 0.16),
+        Case("64k acausal", "acausal", 65536, 8, "source64k", 65536, [acausal(512, 512, r) for r in (7, 16, 4)], 12, 0.50),
+        Case("16k causal", "causal", 16384, 64, "source16k", 16384,
+             [causal("S/256", "S/64", 8), causal("S/256", "S/64", 16), causal("S/128", "S/64", 4, 2048)], 2, 0.030),
+        Case("64k causal", "causal", 65536, 8, "source64k", 65536,
+             [causal(*rule, rs), causal(*rule, 20), causal(*rule, 4)], 5, 0.08),
+        Case("128k causal", "causal", 131072, 8, None, 0, [causal(*rule, rs)], 7),
+        Case("1M causal", "causal", 1048576, 8, None, 0, [causal(*rule, rs)], None, cudnn=False),
     ]
     # Twice the head dim: 70 % of the factors, on random numbers.
-    wide = [Case(case.name + ", D=128", case.mode, case.tokens, case.heads, None, 0, case.settings,
+    wide = [Case(case.name + ", D=128", case.mode, case.tokens, case.heads, None, 0, case.settings[:1],
                  round(0.7 * case.speedup, 2), dim=128)
             for case in cases if case.cudnn]
     return cases + wide
@@ -281,8 +290,9 @@ def time_alternating(torch, runs, repeats, warm_up):
 
 
 # How far the bfloat16 path may be from the float32 path with the same labels, relative L2: a few roundings of 2^-9 one
-# after the other, and the clusters of all but equal mass whose retrieval rounding decides.
-FAR_FROM_FLOAT32 = 0.05
+# after the other; and, where rounding decides which of two clusters of all but equal mass is retrieved, a part of what
+# the method itself errs by.
+FAR_FROM_FLOAT32, SHARE_OF_METHOD_ERROR = 0.05, 0.25
 
 
 def measure(torch, numpy, library, case, arguments):
@@ -333,7 +343,7 @@ def measure(torch, numpy, library, case, arguments):
         del in_float, labels
         if non_finite:
             row["wrong"] = f"{non_finite} outputs are not finite"
-        elif not row["rel_l2_to_float32"] <= FAR_FROM_FLOAT32:
+        elif not row["rel_l2_to_float32"] <= FAR_FROM_FLOAT32 + SHARE_OF_METHOD_ERROR * max(row["rel_sq_err"])**0.5:
             row["wrong"] = f"relative L2 {row['rel_l2_to_float32']:.3f} from float32 with the same labels"
         else:
             if not arguments.eager:
