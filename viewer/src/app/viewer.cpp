@@ -24,7 +24,7 @@ using Clock = std::chrono::steady_clock;
 
 // Seconds between frames when nothing happens: with something computed, its progress is seen; else the loop
 // only looks whether the dump's file is still there.
-constexpr double kIdlePause = 0.5, kComputingPause = 0.06, kMovingPause = 0.015;
+constexpr double kIdlePause = 0.5, kComputingPause = 0.06, kMovingPause = 0.015, kStatePause = 0.01;
 // Dear ImGui settles within a few frames after each event.
 constexpr int kFramesToSettle = 3;
 
@@ -69,8 +69,8 @@ class Viewer {
       if (window_.take_activity()) settle_ = kFramesToSettle;
       if (ui_.background.inbox.drain()) settle_ = std::max(settle_, 2);
       if (window_.is_minimised()) {
-        state_.write_if_changed(ui_, 0, 0, true, false);
         minimised_ = true;
+        write_state(false);
         continue;
       }
       minimised_ = false;
@@ -107,7 +107,8 @@ class Viewer {
 
   [[nodiscard]] double pause() const {
     if (minimised_) return 0.2;
-    if (settle_ > 0 || options_.frames) return 0;
+    if (settle_ > 0 || options_.frames || window_.has_input()) return 0;
+    if (state_.is_behind()) return kStatePause;
     if (ui_.drag || ui_.flip_held_by_button || ImGui::GetIO().WantTextInput) return kMovingPause;
     if (ui_.playback.playing || ui_.background.computing() || !ui_.opening.empty() || !ui_.all_current())
       return kComputingPause;
@@ -116,8 +117,10 @@ class Viewer {
 
   void handle_events() {
     for (const std::string& path : window_.take_dropped_files()) ui_.open_dump(path);
-    for (const KeyPress& press : window_.take_keys()) handle_key(press);
     const bool typing = ImGui::GetIO().WantTextInput;
+    const std::vector<KeyPress> presses = window_.take_input(typing);
+    if (!presses.empty()) settle_ = kFramesToSettle;
+    for (const KeyPress& press : presses) handle_key(press);
     ui_.workspace.flipped = ui_.flip_held_by_button || (!typing && window_.is_down(GLFW_KEY_F));
     // The dump's file may vanish; what is open does not need it.
     const auto now = Clock::now();
@@ -175,7 +178,7 @@ class Viewer {
     }
     if (settle_ > 0) --settle_;
     keep_settings();
-    state_.write_if_changed(ui_, window_.width(), window_.height(), false, false);
+    write_state(false);
     if (captured) {
       render::write_png(options_.screenshot, *captured,
                         {{"Title", "muse-viewer"}, {"Software", tools::version_line()}});
@@ -197,7 +200,9 @@ class Viewer {
 
   void draw() {
     const float width = ImGui::GetIO().DisplaySize.x, height = ImGui::GetIO().DisplaySize.y;
-    const float top = std::round(ui_.px(kToolbarHeight)), bottom = std::round(height - ui_.px(kStatusHeight));
+    const float more_rows = static_cast<float>(ui_.toolbar_rows - 1);
+    const float top = std::round(ui_.px(kToolbarHeight) + more_rows * ImGui::GetFrameHeightWithSpacing()),
+                bottom = std::round(height - ui_.px(kStatusHeight));
     const float gap = std::max(3.0f, std::round(ui_.px(5)));
     for (PanelPlace& place : ui_.places) place.visible = false;
     draw_toolbar(ui_, {0, 0, width, top});
@@ -252,9 +257,14 @@ class Viewer {
     changed_settings_ = ui_.settings;
   }
 
+  void write_state(bool final) {
+    state_.write_if_changed(ui_, {window_.width(), window_.height(), minimised_, window_.input_taken()},
+                            final);
+  }
+
   int finish(int status) {
     if (!settings_file_.empty() && ui_.settings != changed_settings_) save_settings();
-    state_.write_if_changed(ui_, window_.width(), window_.height(), minimised_, true);
+    write_state(true);
     return status;
   }
 
