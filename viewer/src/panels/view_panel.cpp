@@ -160,8 +160,8 @@ class PanelDrawer {
 
   void draw_buttons() {
     const float gap = ui_.px(2);
-    const float width =
-        button_width("−") + button_width("+") + button_width("Fit") + button_width("□") + 3 * gap;
+    const float width = button_width("i") + button_width("−") + button_width("+") + button_width("Fit") +
+                        button_width("□") + 4 * gap;
     ImGui::SameLine(0, 0);
     const float left = ImGui::GetWindowContentRegionMax().x - width;
     if (left < ImGui::GetCursorPosX() + ui_.px(4)) {
@@ -170,6 +170,8 @@ class PanelDrawer {
       return;
     }
     ImGui::SetCursorPosX(left);
+    draw_caption_button();
+    ImGui::SameLine(0, gap);
     if (button(ui_.controls, id_ + ".zoom_out", "−", "zoom out; or the wheel", keys_of(Action::zoom_out))) {
       w_.focused = index_;
       ui_.act(Action::zoom_out);
@@ -189,6 +191,19 @@ class PanelDrawer {
       w_.focused = index_;
       ui_.act(Action::maximise);
     }
+  }
+
+  // What the picture's caption says: small pictures have no room for it.
+  void draw_caption_button() {
+    const Shot* shot = picture_.shot();
+    const std::string caption = shot != nullptr ? shot->drawn.caption : "";
+    if (button(ui_.controls, id_ + ".caption", "i", caption)) ImGui::OpenPopup("caption");
+    ImGui::SetNextWindowSize({ui_.px(460), 0});
+    if (!ImGui::BeginPopup("caption")) return;
+    ImGui::PushTextWrapPos(0);
+    ImGui::TextUnformatted(caption.c_str());
+    ImGui::PopTextWrapPos();
+    ImGui::EndPopup();
   }
 
   // The picture
@@ -393,7 +408,7 @@ class PanelDrawer {
                        to_u32(ui_.appearance.palette().accent.with_alpha(0.2)));
     const double a = drag.frame.x.to_value(from), b = drag.frame.x.to_value(to);
     if (std::isfinite(a) && std::isfinite(b) && a != b)
-      w_.selection.filter = ValueFilter{std::min(a, b), std::max(a, b)};
+      w_.selection.filter = ValueFilter{std::min(a, b), std::max(a, b), panel_.settings.per};
   }
 
   void click(const Hit& hit) {

@@ -40,6 +40,7 @@ class AttentionContent : public ViewContent {
       : session_(analysis.shared_session()), state_(state) {
     const Index level =
         sorted() ? block_in_focus(*session_, state.a(), state.view, state.selection).level : 0;
+    counted_ = analysis.counted_queries(state, task);
     const std::optional<Zoom>& zoom = state.view.zoom;
     queries_ = places_of(zoom ? std::optional(zoom->y) : std::nullopt, queries_of(*session_, state.a()));
     keys_ = places_of(zoom ? std::optional(zoom->x) : std::nullopt, keys_of(*session_, state.a()));
@@ -48,7 +49,8 @@ class AttentionContent : public ViewContent {
       // for.
       const MapKind map =
           state.comparing() && state.view.map == MapKind::exact ? MapKind::approximate : state.view.map;
-      Panel panel{.slot = slot, .pyramid = analysis.pyramid(slot, map, state.view.sort, level, task)};
+      Panel panel{.slot = slot,
+                  .pyramid = analysis.pyramid(slot, map, state.view.sort, level, task, counted_)};
       panel.view = panel.pyramid->view(queries_.begin, queries_.end, keys_.begin, keys_.end, kMostCells,
                                        state.view.aggregate, metric(), task);
       map_ = map;
@@ -314,6 +316,7 @@ class AttentionContent : public ViewContent {
                           cell, cell);
     text += fmt::format(" Colours: {}{}.", quantity.words,
                         state_.view.leave_sink_out ? ", the first token left out of the range" : "");
+    text += counted_text(counted_, state_.selection);
     if (map_ != MapKind::exact)
       text += " A far cluster's weight is spread over its tokens by their shares (3.3); in float.";
     if (sorted())
@@ -331,6 +334,7 @@ class AttentionContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  CountedQueries counted_;
   MapView difference_;
   MapKind map_ = MapKind::exact;
   Places queries_{0, 1}, keys_{0, 1};
@@ -346,6 +350,7 @@ class AttentionView : public View {
            "cluster";
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1000, .height = 900}; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<AttentionContent>(analysis, state, task);

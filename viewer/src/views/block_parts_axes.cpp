@@ -55,6 +55,7 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
             .tick_style = TickStyle::tokens};
   Rects exact{.label = "exact", .hatch = theme.muted.with_alpha(0.8), .outline = theme.muted};
   Rects later{.label = "not summed yet", .outline = theme.line.with_alpha(0.7)};
+  Rects outside{.label = "outside of the selected range", .outline = theme.line.with_alpha(0.7)};
   std::map<Index, Rects> far;
   bool missing = false;
   for (const BlockPart& part : blocks.parts->blocks) {
@@ -63,6 +64,8 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
       exact.boxes.push_back(box_of(part.block));
     } else if (blocks.up_to && level > *blocks.up_to) {
       later.boxes.push_back(box_of(part.block));
+    } else if (blocks.counts && !blocks.counts(part)) {
+      outside.boxes.push_back(box_of(part.block));
     } else {
       Rects& rects = far[level];
       rects.boxes.push_back(box_of(part.block));
@@ -86,6 +89,7 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
     axes.add(std::move(rects));
   }
   if (!later.boxes.empty()) axes.add(std::move(later));
+  if (!outside.boxes.empty()) axes.add(std::move(outside));
   if (blocks.value) {
     ColorBar bar{
         .label = blocks.value_label, .colormap = blocks.quantity.colormap, .scale = blocks.quantity.scale};

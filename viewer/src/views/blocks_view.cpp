@@ -26,8 +26,9 @@ class BlocksContent : public ViewContent {
  public:
   BlocksContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) {
-      Panel panel{.slot = slot, .parts = analysis.block_parts(slot, task)};
+      Panel panel{.slot = slot, .parts = analysis.block_parts(slot, task, counted_)};
       const auto& r = slot.config.retrieve.values;
       if (slot.method == Method::muse &&
           std::any_of(r.begin(), r.end(), [](std::int64_t n) { return n > 0; })) {
@@ -51,6 +52,9 @@ class BlocksContent : public ViewContent {
         axes.title = fmt::format("{}: error {} (8.1)", s == 0 ? "A" : "B",
                                  short_number(panels_[s].parts->error_up_to[step(panels_[s])]));
       BlockAxes blocks{.parts = panels_[s].parts.get(), .quantity = quantity, .up_to = state_.view.up_to};
+      blocks.counts = [this](const BlockPart& part) {
+        return part_counts(part.error, ErrorPer::block, state_);
+      };
       if (state_.view.color_by != BlockColoring::level) {
         blocks.value = [this, s](const BlockPart& part) { return value_of(part, s); };
         blocks.value_label = value_label();
@@ -143,6 +147,7 @@ class BlocksContent : public ViewContent {
   }
 
   [[nodiscard]] double value_of(const BlockPart& part, std::size_t slot) const {
+    if (!part_counts(part.error, ErrorPer::block, state_)) return kNaN;
     switch (state_.view.color_by) {
       case BlockColoring::error:
         return part.error.alone;
@@ -303,6 +308,7 @@ class BlocksContent : public ViewContent {
             "mean over {} queries and keys or so.",
             100 * panel.retrieved->pairs,
             std::max<Index>(1, queries_of(*session_, panel.slot) / panel.retrieved->share.rows));
+    text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::block, state_.selection);
     if (state_.view.up_to) text += " Axes and colours are those of all levels.";
     return text;
   }
@@ -310,6 +316,7 @@ class BlocksContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  CountedQueries counted_;
 };
 
 class BlocksView : public View {
@@ -320,6 +327,7 @@ class BlocksView : public View {
     return "the causal decomposition, by level, error, mass or cost; level by level with --up-to-level";
   }
   [[nodiscard]] bool follows_selection() const override { return false; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<BlocksContent>(analysis, state, task);

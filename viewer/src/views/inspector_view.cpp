@@ -32,6 +32,7 @@ class InspectorContent : public ViewContent {
  public:
   InspectorContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) slots_.push_back(items_of(analysis, slot, task));
   }
 
@@ -62,8 +63,11 @@ class InspectorContent : public ViewContent {
         table.rows.push_back(rows[r]);
       figure.add(0, static_cast<int>(c)).table = std::move(table);
     }
-    figure.caption = subject_of(*session_, state_) +
-                     " Formula numbers are those of docs/math.md. Log-masses are natural logarithms." + note_;
+    figure.caption =
+        subject_of(*session_, state_) +
+        " Formula numbers are those of docs/math.md. Log-masses are natural logarithms." +
+        (counted_.all() ? ""
+                        : counted_text(counted_, state_.selection) + " The section of the head has all.");
     return figure.draw();
   }
 
@@ -151,8 +155,33 @@ class InspectorContent : public ViewContent {
     }
     if (title_.empty()) title_ = fmt::format("Inspector: {}", session_->head_name(slot.batch, slot.head));
     if (target.query && target.key) add_pair(analysis, slot, task, begin, add);
+    if (!counted_.all()) add_counted(analysis, slot, task, begin, add, add_count);
     add_head(analysis, slot, task, begin, add, add_count);
     return items;
+  }
+
+  // The queries that the histogram's range leaves.
+  template <class Begin, class Add, class AddCount>
+  void add_counted(Analysis& analysis, const Slot& slot, Task& task, const Begin& begin, const Add& add,
+                   const AddCount& add_count) const {
+    const auto errors = analysis.query_errors(slot, task);
+    const auto exact = analysis.exact(slot, task);
+    double squared = 0, norm_sq = 0, bias = 0, of_all = 0;
+    const Index N = std::ssize(errors->squared), count = counted_.count(N);
+    for (Index n = 0; n < N; ++n) {
+      const auto i = static_cast<std::size_t>(n);
+      of_all += errors->squared[i];
+      if (!counted_.holds(n)) continue;
+      squared += errors->squared[i];
+      norm_sq += exact->attention.o.row(n).squaredNorm();
+      bias += errors->difference[i];
+    }
+    begin("Queries in the selected range");
+    add_count("queries", count);
+    add("share of all queries", static_cast<double>(count) / static_cast<double>(N));
+    add("relative squared error", norm_sq > 0 ? squared / norm_sq : kNaN, "(8.1)");
+    add("share of the head's squared error", of_all > 0 ? squared / of_all : kNaN);
+    add("bias of the log-sum-exp", count > 0 ? bias / static_cast<double>(count) : kNaN, "(8.3)");
   }
 
   template <class Begin, class Add, class AddCount>
@@ -176,7 +205,7 @@ class InspectorContent : public ViewContent {
     add_count("keys", keys_of(*session_, slot));
     add_count("dimension D", session_->dump().dim());
     add("scale s", session_->dump().scale, "(1.1)");
-    const auto parts = analysis.block_parts(slot, task);
+    const auto parts = analysis.block_parts(slot, task, counted_);
     begin("Parts of the sum");
     for (std::size_t m = 0; m < parts->error_up_to.size(); ++m) {
       const Index level = static_cast<Index>(m) - 1;
@@ -197,6 +226,7 @@ class InspectorContent : public ViewContent {
     const auto errors = analysis.query_errors(slot, task);
     const auto exact = analysis.exact(slot, task);
     begin("The query");
+    if (!counted_.all()) add_count("in the selected range (1) or not (0)", counted_.holds(query) ? 1 : 0);
     add("relative squared error", errors->relative[i], "(8.4)");
     add("‖ô − o‖", errors->absolute[i]);
     add("‖ô − o‖²", errors->squared[i]);
@@ -261,7 +291,7 @@ class InspectorContent : public ViewContent {
   template <class Begin, class Add, class AddCount>
   void add_block(Analysis& analysis, const Slot& slot, const Block& block, Task& task, const Begin& begin,
                  const Add& add, const AddCount& add_count) const {
-    const auto parts = analysis.block_parts(slot, task);
+    const auto parts = analysis.block_parts(slot, task, counted_);
     for (const BlockPart& part : parts->blocks) {
       if (part.block != block) continue;
       begin(block_text(block));
@@ -286,7 +316,7 @@ class InspectorContent : public ViewContent {
                     const AddCount& add_count) const {
     const Target& target = state_.selection.shown();
     const Block block = block_in_focus(*session_, slot, state_.view, state_.selection);
-    const auto pairs = analysis.pair_errors(slot, block, task);
+    const auto pairs = analysis.pair_errors(slot, block, task, counted_);
     const auto projection = analysis.projection(slot, block, state_.view.basis, task);
     begin(block_text(block));
     const bool has_i = target.query_cluster && *target.query_cluster < pairs->Cq;
@@ -336,7 +366,8 @@ class InspectorContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Items> slots_;
-  std::string title_, note_;
+  CountedQueries counted_;
+  std::string title_;
 };
 
 class InspectorView : public View {
@@ -348,6 +379,7 @@ class InspectorView : public View {
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1240, .height = 820}; }
   [[nodiscard]] bool follows_selection() const override { return true; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<InspectorContent>(analysis, state, task);
