@@ -55,7 +55,7 @@ class Picture {
 
   /// The latest pixels, or null. They may be of an earlier request.
   [[nodiscard]] const Shot* shot() const { return shot_ ? &*shot_ : nullptr; }
-  [[nodiscard]] const Texture& texture() const { return texture_; }
+  [[nodiscard]] Texture& texture() { return texture_; }
   /// Whether the pixels show exactly what was requested last.
   [[nodiscard]] bool is_current() const;
   /// Whether a computation of the content is waiting or running.

@@ -49,17 +49,40 @@ class PanelDrawer {
     in_area(
         id_.c_str(), area,
         [&] {
+          draw_background(area, place.picture);
           draw_head();
           const ImVec2 at = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
-          place.picture = {at.x, at.y, at.x + std::max(1.0f, std::floor(room.x)),
-                           at.y + std::max(1.0f, std::floor(room.y))};
+          const float x = std::round(at.x), y = std::round(at.y);
+          place.picture = {x, y, x + std::max(1.0f, std::floor(room.x)),
+                           y + std::max(1.0f, std::floor(room.y))};
           draw_picture(place.picture);
         },
-        ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+        ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse | ImGuiWindowFlags_NoBackground);
     ImGui::PopStyleVar();
   }
 
  private:
+  // Background and border, but nothing under the picture, which covers it: without a graphics card every
+  // pixel costs. `picture` is where the last frame had it.
+  void draw_background(const Area& area, const Area& picture) const {
+    const Palette& palette = ui_.appearance.palette();
+    ImDrawList& list = *ImGui::GetWindowDrawList();
+    const auto fill = [&](float x0, float y0, float x1, float y1) {
+      if (x1 > x0 && y1 > y0) list.AddRectFilled({x0, y0}, {x1, y1}, to_u32(palette.panel));
+    };
+    const bool inside = picture.x0 >= area.x0 && picture.y0 >= area.y0 && picture.x1 <= area.x1 &&
+                        picture.y1 <= area.y1 && picture_.shot() != nullptr;
+    if (inside) {
+      fill(area.x0, area.y0, area.x1, picture.y0);
+      fill(area.x0, picture.y0, picture.x0, picture.y1);
+      fill(picture.x1, picture.y0, area.x1, picture.y1);
+      fill(area.x0, picture.y1, area.x1, area.y1);
+    } else {
+      fill(area.x0, area.y0, area.x1, area.y1);
+    }
+    list.AddRect(area.begin(), area.end(), to_u32(palette.border));
+  }
+
   // A line of controls
   // ----------------------------------------------------------------------------------------
 
@@ -220,7 +243,7 @@ class PanelDrawer {
       origin_ = area.begin();
       scale_x_ = area.width() / static_cast<float>(std::max(1, shot->drawn.image.width));
       scale_y_ = area.height() / static_cast<float>(std::max(1, shot->drawn.image.height));
-      list.AddImage(texture(picture_), area.begin(), area.end());
+      list.AddImage(texture(picture_, scale_x_ != 1 || scale_y_ != 1), area.begin(), area.end());
       draw_zoom_preview(*shot, list);
       const bool over_minimap = draw_minimap(*shot, list, hovered);
       if (!over_minimap) handle_mouse(*shot, list, hovered, active);
@@ -231,7 +254,9 @@ class PanelDrawer {
     list.PopClipRect();
   }
 
-  [[nodiscard]] static ImTextureID texture(const Picture& picture) {
+  // `smooth`: shown at another size than its own.
+  [[nodiscard]] static ImTextureID texture(Picture& picture, bool smooth) {
+    picture.texture().set_smooth(smooth);
     return reinterpret_cast<ImTextureID>(static_cast<std::intptr_t>(picture.texture().id()));
   }
 
@@ -244,7 +269,7 @@ class PanelDrawer {
   }
 
   // Until the picture of a new zoom is there, the old one is stretched to where it belongs.
-  void draw_zoom_preview(const Shot& shot, ImDrawList& list) const {
+  void draw_zoom_preview(const Shot& shot, ImDrawList& list) {
     if (shot.view != panel_.view || shot.view_settings.zoom == panel_.settings.zoom) return;
     const std::optional<Zoom> zoom = panel_.settings.zoom ? panel_.settings.zoom : picture_.whole();
     if (!zoom) return;
@@ -267,7 +292,7 @@ class PanelDrawer {
       list.AddRectFilled(begin, end, to_u32(ui_.appearance.palette().panel));
       const auto w = static_cast<float>(shot.drawn.image.width),
                  h = static_cast<float>(shot.drawn.image.height);
-      list.AddImage(texture(picture_), low, high,
+      list.AddImage(texture(picture_, true), low, high,
                     {static_cast<float>(old.box.x0) / w, static_cast<float>(old.box.y0) / h},
                     {static_cast<float>(old.box.x1) / w, static_cast<float>(old.box.y1) / h});
       list.PopClipRect();
@@ -279,7 +304,7 @@ class PanelDrawer {
     const auto& zoom = panel_.settings.zoom;
     if (!zoom || !ui_.settings.minimap || !has_minimap(*panel_.view) || shot.drawn.frames.empty())
       return false;
-    const Picture& overview = *ui_.overviews[index_];
+    Picture& overview = *ui_.overviews[index_];
     const Shot* whole = overview.shot();
     if (whole == nullptr || whole->view != panel_.view || whole->drawn.frames.empty()) return false;
     const render::Frame& source = whole->drawn.frames.front();
@@ -295,7 +320,7 @@ class PanelDrawer {
                h = static_cast<float>(whole->drawn.image.height);
     const Palette& palette = ui_.appearance.palette();
     list.AddRectFilled({begin.x - 3, begin.y - 3}, {end.x + 3, end.y + 3}, to_u32(palette.panel), 3);
-    list.AddImage(texture(overview), begin, end,
+    list.AddImage(texture(overview, true), begin, end,
                   {static_cast<float>(source.box.x0) / w, static_cast<float>(source.box.y0) / h},
                   {static_cast<float>(source.box.x1) / w, static_cast<float>(source.box.y1) / h});
     list.AddRect({begin.x - 3, begin.y - 3}, {end.x + 3, end.y + 3}, to_u32(palette.border), 3);
