@@ -151,6 +151,30 @@ TEST_CASE("every view compares two methods, shows one without clusters or says w
   }
 }
 
+TEST_CASE("the outline of the blocks needs no computation, and is of the blocks that are computed") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  const ViewState state = small_state();
+  const auto outline = view_named("blocks").outline(open.session, state);
+  REQUIRE(outline);
+  check_picture(outline->draw(kSmall, {}), kSmall);
+  const Numbers shown = outline->numbers(), computed = show(view_named("blocks"), analysis, state)->numbers();
+  REQUIRE(shown.rows() == computed.rows());
+  for (std::size_t row = 0; row < shown.rows(); ++row)
+    for (std::size_t column = 0; column < shown.columns.size(); ++column) {
+      CHECK(shown.columns[column] == computed.columns[column]);
+      CHECK(shown.values[row * shown.columns.size() + column] ==
+            computed.values[row * computed.columns.size() + column]);
+    }
+  const Drawn drawn = outline->draw(kSmall, {});
+  const Hit hit = outline->hit(drawn, {}, middle_of(drawn.frames.front(), 1.5, 150.5));
+  CHECK(hit.target.query == 150);
+  CHECK(hit.target.key == 1);
+  REQUIRE(hit.target.block);
+  CHECK(hit.target.block->level >= 0);
+  CHECK(view_named("error").outline(open.session, state) == nullptr);
+}
+
 TEST_CASE("per pair and per block: error and histogram show them, alone and compared") {
   const OpenDump open(random_dump(1, 160, 8));
   Analysis analysis(open.session);

@@ -497,7 +497,7 @@ class PanelDrawer {
              : "waiting for its turn …";
     // A veil over what is out of date, once it takes long enough to be read.
     if (picture_.shot() == nullptr || picture_.seconds_computing() > kQuick) {
-      if (picture_.shot() != nullptr)
+      if (picture_.shot() != nullptr && !picture_.is_outline())
         list.AddRectFilled(area.begin(), area.end(), to_u32(palette.panel.with_alpha(0.55)));
       const ImVec2 size = ImGui::CalcTextSize(text.c_str());
       const ImVec2 at{area.x0 + 0.5f * (area.width() - size.x), area.y0 + 0.5f * (area.height() - size.y)};

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "views/block_outline.h"
 #include "views/block_parts_axes.h"
 #include "views/views.h"
 
@@ -326,7 +327,10 @@ class BlocksView : public View {
   [[nodiscard]] std::string_view help() const override {
     return "the causal decomposition, by level, error, mass or cost; level by level with --up-to-level";
   }
-  [[nodiscard]] bool follows_selection() const override { return false; }
+  [[nodiscard]] std::shared_ptr<const ViewContent> outline(const std::shared_ptr<const DumpSession>& session,
+                                                           const ViewState& state) const override {
+    return block_outline_content(session, state);
+  }
   [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
