@@ -24,7 +24,7 @@ class Rows {
       const float left = used_ + 2 * gap + 1;
       if (left + width <= right_) {
         ImGui::SameLine(0, gap);
-        rule();
+        if (!at_the_end) rule();
         ImGui::SameLine(0, gap);
         if (at_the_end) ImGui::SetCursorPosX(std::max(left, right_ - width));
       } else {

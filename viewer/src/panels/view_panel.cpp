@@ -150,6 +150,20 @@ class PanelDrawer {
     const float gap = ui_.px(2);
     const bool playing = ui_.playback.playing && ui_.playback.panel == index_;
     const auto focus = [&] { w_.focused = index_; };
+    auto step = static_cast<int>(ui_.playback_step(panel_));
+    const std::string words = panel_.view->name() == "kmeans" ? fmt::format("pass {}", step)
+                              : step < 0                      ? std::string("diagonal")
+                              : step == last                  ? std::string("all levels")
+                                                              : fmt::format("to level {}", step);
+    // Slider and words where they leave room for the buttons at the right.
+    const float slider = ui_.px(84), spacing = ImGui::GetStyle().ItemSpacing.x;
+    const float buttons = button_width("▶") + button_width("◂") + button_width("▸") + 2 * gap + spacing;
+    const float words_width = ImGui::CalcTextSize(words.c_str()).x + spacing;
+    const float room = ImGui::GetWindowContentRegionMax().x -
+                       (ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x) - buttons - buttons_width() -
+                       ui_.px(8);
+    const bool with_slider = room >= slider + gap + words_width,
+               with_words = with_slider || room >= words_width;
     ImGui::SameLine();
     if (button(ui_.controls, id_ + ".play", playing ? "❚❚" : "▶", "play level by level, or pass by pass",
                keys_of(Action::play))) {
@@ -161,40 +175,49 @@ class PanelDrawer {
       focus();
       ui_.step_playback(-1);
     }
-    ImGui::SameLine(0, gap);
-    auto step = static_cast<int>(ui_.playback_step(panel_));
-    ImGui::SetNextItemWidth(ui_.px(84));
-    if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), ""))
-      ui_.set_playback_step(panel_, step);
-    ui_.controls.note(id_ + ".step");
+    if (with_slider) {
+      ImGui::SameLine(0, gap);
+      ImGui::SetNextItemWidth(slider);
+      if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), ""))
+        ui_.set_playback_step(panel_, step);
+      ui_.controls.note(id_ + ".step");
+    }
     ImGui::SameLine(0, gap);
     if (button(ui_.controls, id_ + ".step_on", "▸", "one on", keys_of(Action::step_playback, 1))) {
       focus();
       ui_.step_playback(1);
     }
-    const std::string words = panel_.view->name() == "kmeans" ? fmt::format("pass {}", step)
-                              : step < 0                      ? std::string("diagonal")
-                              : step == last                  ? std::string("all levels")
-                                                              : fmt::format("to level {}", step);
+    if (!with_words) return;
     ImGui::SameLine();
     ImGui::AlignTextToFramePadding();
     ImGui::TextDisabled("%s", words.c_str());
   }
 
+  // Width of all buttons at the right.
+  [[nodiscard]] float buttons_width() const {
+    return button_width("i") + button_width("−") + button_width("+") + button_width("Fit") +
+           button_width("□") + 4 * ui_.px(2);
+  }
+
   void draw_buttons() {
-    const float gap = ui_.px(2);
-    const float width = button_width("i") + button_width("−") + button_width("+") + button_width("Fit") +
-                        button_width("□") + 4 * gap;
-    ImGui::SameLine(0, 0);
-    const float left = ImGui::GetWindowContentRegionMax().x - width;
-    if (left < ImGui::GetCursorPosX() + ui_.px(4)) {
-      // No room: the mouse, keys and the sidebar do the same.
-      ImGui::NewLine();
-      return;
-    }
-    ImGui::SetCursorPosX(left);
+    const float gap = ui_.px(2), right = ImGui::GetWindowContentRegionMax().x;
+    const float used = ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x + ui_.px(4);
+    // With little room zooming is left to the mouse, the keys and the sidebar.
+    const bool all = right - buttons_width() >= used;
+    const float left = all ? right - buttons_width() : right - button_width("i") - button_width("□") - gap;
+    if (left < used) return;
+    ImGui::SameLine(left);
     draw_caption_button();
     ImGui::SameLine(0, gap);
+    if (all) draw_zoom_buttons(gap);
+    if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
+               keys_of(Action::maximise))) {
+      w_.focused = index_;
+      ui_.act(Action::maximise);
+    }
+  }
+
+  void draw_zoom_buttons(float gap) {
     if (button(ui_.controls, id_ + ".zoom_out", "−", "zoom out; or the wheel", keys_of(Action::zoom_out))) {
       w_.focused = index_;
       ui_.act(Action::zoom_out);
@@ -209,11 +232,6 @@ class PanelDrawer {
     if (button(ui_.controls, id_ + ".fit", "Fit", "everything; or a double click", keys_of(Action::fit)))
       w_.set_zoom(panel_, std::nullopt);
     ImGui::SameLine(0, gap);
-    if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
-               keys_of(Action::maximise))) {
-      w_.focused = index_;
-      ui_.act(Action::maximise);
-    }
   }
 
   // What the picture's caption says: small pictures have no room for it.

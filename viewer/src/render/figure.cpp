@@ -146,7 +146,7 @@ Drawn Figure::draw_once(const std::vector<std::string>& notes) const {
     drawn.frames.push_back(draw_axes(cells_[i]->axes, canvas, box, detail, drawn.notes));
   }
   if (detail < Detail::no_labels)
-    canvas.text(canvas.fitted(title, kTitleFont, inner.width()), kTitleFont, canvas.theme().ink,
+    canvas.text(canvas.fitted(title, brief_title, kTitleFont, inner.width()), kTitleFont, canvas.theme().ink,
                 {inner.x0, inner.y0}, HAlign::left, VAlign::top, TextRole::title);
   double y = inner.y1 - static_cast<double>(caption_lines.size()) * caption_height;
   for (const std::string& line : caption_lines) {

@@ -39,6 +39,7 @@ class Figure {
   explicit Figure(FigureOptions options) : options_(options) {}
 
   std::string title;
+  std::string brief_title;  ///< where there is no room for the title
   std::string caption;
   std::vector<double> row_weights, col_weights;  ///< relative sizes of the frames; missing ones are 1
 

@@ -68,6 +68,7 @@ class AttentionContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = title();
+    figure.brief_title = fmt::format("Attention: {}", name_of(map_));
     std::vector<float> all;
     for (const Panel& panel : panels_) add_values(panel.view, panel, all);
     const bool is_signed_map = map_ == MapKind::difference &&
@@ -220,8 +221,12 @@ class AttentionContent : public ViewContent {
     const Range x{static_cast<double>(keys_.begin), static_cast<double>(keys_.end)};
     const Range y{static_cast<double>(queries_.begin), static_cast<double>(queries_.end)};
     axes.equal_aspect = x.high - x.low == y.high - y.low;
-    axes.x = {.label = "key" + order, .range = x, .tick_style = TickStyle::tokens};
-    axes.y = {.label = "query" + order, .range = y, .reversed = true, .tick_style = TickStyle::tokens};
+    axes.x = {.label = "key" + order, .brief = "key", .range = x, .tick_style = TickStyle::tokens};
+    axes.y = {.label = "query" + order,
+              .brief = "query",
+              .range = y,
+              .reversed = true,
+              .tick_style = TickStyle::tokens};
     axes.color_bar = color_bar_of(map, bar_label);
     axes.color_bar->missing.clear();
     axes.add(std::move(map));

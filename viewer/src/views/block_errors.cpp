@@ -25,6 +25,7 @@ class BlockErrorContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each block: {}", part_error_formula(metric()));
+    figure.brief_title = fmt::format("Error of each block: {}", name_of(metric()));
     // The table has room beside the maps, or is left out: the numbers have all blocks.
     const auto maps = static_cast<double>(parts_.size() + (same_blocks() ? 1 : 0));
     const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;

@@ -47,9 +47,11 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
   }
   axes.equal_aspect = !state.view.zoom;
   axes.x = {.label = "key position (tokens)",
+            .brief = "key",
             .range = state.view.zoom ? state.view.zoom->x : Range{0, Nk},
             .tick_style = TickStyle::tokens};
   axes.y = {.label = "query position (tokens)",
+            .brief = "query",
             .range = state.view.zoom ? state.view.zoom->y : Range{0, Nq},
             .reversed = true,
             .tick_style = TickStyle::tokens};
@@ -91,8 +93,10 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
   if (!later.boxes.empty()) axes.add(std::move(later));
   if (!outside.boxes.empty()) axes.add(std::move(outside));
   if (blocks.value) {
-    ColorBar bar{
-        .label = blocks.value_label, .colormap = blocks.quantity.colormap, .scale = blocks.quantity.scale};
+    ColorBar bar{.label = blocks.value_label,
+                 .brief = blocks.value_brief,
+                 .colormap = blocks.quantity.colormap,
+                 .scale = blocks.quantity.scale};
     for (const BlockPart& part : blocks.parts->blocks) {
       if (part.block.level < 0) continue;
       const double position = blocks.quantity.scale.to_unit(blocks.value(part));

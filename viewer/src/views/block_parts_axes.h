@@ -13,6 +13,7 @@ struct BlockAxes {
   std::function<double(const BlockPart&)> value = {};  ///< what colours say; absent: the level
   QuantityScale quantity = {};
   std::string value_label = {};
+  std::string value_brief = {};                       ///< where there is no room for it
   std::optional<Index> up_to = {};                    ///< levels beyond are outlines only
   std::function<bool(const BlockPart&)> counts = {};  ///< others are outlines only; absent: all count
 };

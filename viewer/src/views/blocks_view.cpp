@@ -44,7 +44,8 @@ class BlocksContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = title();
-    const bool wide = options.width >= 640 * options.ui_scale;
+    figure.brief_title = fmt::format("Blocks by {}", name_of(state_.view.color_by));
+    const bool wide = options.width >= (comparing() ? 860 : 640) * options.ui_scale;
     const QuantityScale quantity = scale_of_all();
     int col = 0;
     for (std::size_t s = 0; s < panels_.size(); ++s) {
@@ -59,6 +60,7 @@ class BlocksContent : public ViewContent {
       if (state_.view.color_by != BlockColoring::level) {
         blocks.value = [this, s](const BlockPart& part) { return value_of(part, s); };
         blocks.value_label = value_label();
+        blocks.value_brief = name_of(state_.view.color_by);
       }
       add_blocks(axes, blocks, state_, selection, options.dark);
       add_retrieved_keys(axes, panels_[s], selection, options.dark);
@@ -221,8 +223,12 @@ class BlocksContent : public ViewContent {
 
   void add_sum(Axes& axes, bool dark) const {
     axes.title = "How the sum is built up";
-    axes.y = {.label = "error of the sum so far (8.1)", .kind = ScaleKind::log, .grid = true};
+    axes.y = {.label = "error of the sum so far (8.1)",
+              .brief = "error (8.1)",
+              .kind = ScaleKind::log,
+              .grid = true};
     axes.x.label = "level added last (d: diagonal blocks)";
+    axes.x.brief = "level added last";
     axes.x.ticks.emplace();
     std::size_t most = 0;
     for (const Panel& panel : panels_) most = std::max(most, panel.parts->error_up_to.size());
@@ -268,12 +274,13 @@ class BlocksContent : public ViewContent {
               .reversed = true,
               .tick_style = TickStyle::tokens};
     axes.color_bar = color_bar_of(map, "share of pairs retrieved");
+    axes.color_bar->brief = "share";
     axes.add(std::move(map));
   }
 
   void add_masses(Axes& axes, bool dark) const {
     axes.title = "Where the mass lies";
-    axes.y = {.label = "mass of the level, of all", .range = Range{0, 1}, .grid = true};
+    axes.y = {.label = "mass of the level, of all", .brief = "mass", .range = Range{0, 1}, .grid = true};
     axes.x.label = "level (d: diagonal blocks)";
     axes.x.ticks.emplace();
     std::size_t most = 0;

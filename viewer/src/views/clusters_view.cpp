@@ -41,6 +41,7 @@ class ClustersContent : public ViewContent {
     Figure figure(options);
     const Block& block = panels_.front().projection->block;
     figure.title = fmt::format("Clusters of {}", block_text(block));
+    figure.brief_title = fmt::format("Clusters of level {}", block.level);
     for (std::size_t s = 0; s < panels_.size(); ++s) {
       const int row = static_cast<int>(s);
       add_queries(figure.add(row, 0), s, selection, options.dark);
@@ -119,9 +120,12 @@ class ClustersContent : public ViewContent {
     const auto share = [&](std::size_t a) {
       return fmt::format("{} axis {} ({:.3g} % of the variance)", what, a + 1, 100 * side.axes.share[a]);
     };
+    const auto brief = [&](std::size_t a) {
+      return fmt::format("axis {} ({:.2g} %)", a + 1, 100 * side.axes.share[a]);
+    };
     axes.equal_aspect = false;
-    axes.x = {.label = share(0), .grid = true};
-    axes.y = {.label = share(1), .grid = true};
+    axes.x = {.label = share(0), .brief = brief(0), .grid = true};
+    axes.y = {.label = share(1), .brief = brief(1), .grid = true};
     if (state_.view.zoom) {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;

@@ -70,8 +70,12 @@ class HistogramContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("How many {} err how much: {}", things(), formula());
+    figure.brief_title = fmt::format("How many {} err how much", things());
     Axes& axes = figure.add();
-    axes.x = {.label = formula(), .kind = quantity_.scale.kind(), .range = quantity_.scale.range()};
+    axes.x = {.label = formula(),
+              .brief = std::string(name_of(state_.view.error_metric())),
+              .kind = quantity_.scale.kind(),
+              .range = quantity_.scale.range()};
     axes.y = {.label = fmt::format("{} in a bin", things()),
               .kind = state_.view.log_counts ? ScaleKind::log : ScaleKind::linear,
               .grid = true};

@@ -46,7 +46,7 @@ class InspectorContent : public ViewContent {
     const auto fitting =
         static_cast<std::size_t>(std::max(8.0, (options.height - 150 * options.ui_scale) / row_height));
     const auto most_columns =
-        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 520.0 : 400.0) / options.ui_scale));
+        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 420.0 : 270.0) / options.ui_scale));
     std::size_t columns = std::clamp<std::size_t>((rows.size() + fitting - 1) / fitting, 1, most_columns);
     const std::size_t each = (rows.size() + columns - 1) / columns;
     for (std::size_t c = 0; c < columns; ++c) {

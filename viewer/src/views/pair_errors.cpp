@@ -64,6 +64,7 @@ class PairErrorContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each pair of clusters: {}", part_error_formula(metric()));
+    figure.brief_title = "Error of each pair of clusters";
     // The table has room beside the maps, or is left out: the numbers have all pairs.
     const auto maps = static_cast<double>(panels_.size() + (same_clusters() ? 1 : 0));
     const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
@@ -181,6 +182,7 @@ class PairErrorContent : public ViewContent {
     map.extent = {0, 0, static_cast<double>(map.matrix.cols), static_cast<double>(map.matrix.rows)};
     const auto axis_of = [&](const char* what, const std::vector<Index>& order, Index begin, Index end) {
       Axis axis{.label = fmt::format("{} of tokens {}, worst first", what, span_text(begin, end)),
+                .brief = fmt::format("{}, worst first", what),
                 .range = Range{0, static_cast<double>(order.size())}};
       axis.ticks.emplace();
       for (std::size_t place = 0; place < order.size(); ++place)
@@ -194,7 +196,10 @@ class PairErrorContent : public ViewContent {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
     }
-    if (!bar_label.empty()) axes.color_bar = color_bar_of(map, bar_label);
+    if (!bar_label.empty()) {
+      axes.color_bar = color_bar_of(map, bar_label);
+      axes.color_bar->brief = name_of(metric());
+    }
     axes.add(std::move(map));
     Rects retrieved{.label = "retrieved (5.1)", .outline = dark ? Color{255, 255, 255} : Color{210, 40, 40}};
     for (std::size_t row = 0; row < panel.rows.size(); ++row)

@@ -121,6 +121,7 @@ class ProfileContent : public ViewContent {
 
   [[nodiscard]] Axis key_axis() const {
     return {.label = "key position (tokens)",
+            .brief = "key",
             .range = Range{static_cast<double>(first_), static_cast<double>(last_)},
             .tick_style = TickStyle::tokens};
   }
@@ -169,6 +170,7 @@ class ProfileContent : public ViewContent {
     axes.x = key_axis();
     axes.y = {
         .label = last_ - first_ > kMostPoints ? "largest weight of the keys of a point" : "attention weight",
+        .brief = last_ - first_ > kMostPoints ? "largest weight" : "weight",
         .kind = state_.view.scale.value_or(ScaleKind::log),
         .grid = true};
     std::vector<double> values;
@@ -219,7 +221,7 @@ class ProfileContent : public ViewContent {
   void add_cumulative(Axes& axes, bool dark) const {
     axes.title = "Cumulative mass, from the first key on";
     axes.x = key_axis();
-    axes.y = {.label = "share of the mass", .range = Range{0, 1.02}, .grid = true};
+    axes.y = {.label = "share of the mass", .brief = "share", .range = Range{0, 1.02}, .grid = true};
     add_blocks(axes, false);
     const auto cumulative = [&](const std::vector<double>& weights) {
       std::vector<double> sums;

@@ -77,12 +77,19 @@ class QueryErrorContent : public ViewContent {
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
-    const bool wide = options.width >= 640 * options.ui_scale;
-    const bool strip = (!heads_.empty() || comparing()) && options.height >= 420 * options.ui_scale;
+    // The table gets what its columns need, where the curves still have room.
+    const double width = options.width / options.ui_scale,
+                 table = session_->dump().tokens.empty() ? 190 : 260;
+    const double curves = width - table - (heads_.empty() ? 130 : 290);
+    const bool wide = curves >= 240;
+    const bool strip = (!heads_.empty() || comparing()) && options.height >= 320 * options.ui_scale;
     figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
-    if (wide) figure.col_weights = {2.9, 1};
-    figure.row_weights = {
-        1, heads_.empty() ? 0.6 : std::clamp(0.12 * static_cast<double>(heads_.size()), 0.35, 1.5)};
+    figure.brief_title = fmt::format("Error of each query: {}", name_of(metric()));
+    if (wide) figure.col_weights = {curves / table, 1};
+    // A line of text for each head, where the curve still has room.
+    const double heads = 16 * static_cast<double>(heads_.size());
+    const double rest = std::max(60.0, options.height / options.ui_scale - heads - 190);
+    figure.row_weights = {1, heads_.empty() ? 0.6 : std::clamp(heads / rest, 0.2, 1.5)};
     const QuantityScale quantity = scale_of_all();
     add_lines(figure.add(0, 0), selection, quantity, options.dark);
     if (strip && !heads_.empty())
@@ -214,6 +221,7 @@ class QueryErrorContent : public ViewContent {
 
   [[nodiscard]] Axis position_axis() const {
     return {.label = "query position (tokens)",
+            .brief = "query",
             .range = Range{static_cast<double>(first_), static_cast<double>(last_)},
             .tick_style = TickStyle::tokens};
   }
