@@ -443,8 +443,13 @@ class OneWindow(unittest.TestCase):
         w = self.w
         for width, height in ((500, 360), (330, 250), (1500, 900), SIZE):
             w.xdotool("windowsize", w.id, width, height)
-            w.wait(lambda s: s["window"]["width"] == width and s["ready"]
-                   and all(p["current"] or p["failure"] for p in s["panels"] if p["visible"]), f"{width} by {height}")
+            state = w.wait(lambda s: s["window"]["width"] == width and s["ready"]
+                           and all(p["current"] or p["failure"] for p in s["panels"] if p["visible"]),
+                           f"{width} by {height}")
+            # The toolbar wraps: nothing of it is cut off.
+            for name in ("open", "export", "head.next", "show.both", "layout", "minimap", "help"):
+                x0, y0, x1, y1 = state["controls"][name]
+                self.assertTrue(0 <= x0 and x1 <= width and y1 < height, (name, width, height))
         w.xdotool("windowunmap", "--sync", w.id)
         w.xdotool("windowmap", "--sync", w.id, "windowfocus", "--sync", w.id)
         w.key("t")
@@ -506,6 +511,18 @@ class OtherWindows(unittest.TestCase):
         w.wait(lambda s: s["dialogs"]["open"], "the dialog")
         w.type_over("open.path", dump)
         w.wait(lambda s: s["dump"] and s["recent"] == [str(dump)], "the dump")
+        self.assertEqual(w.close()[0], 0)
+
+    def test_a_dropped_dump_is_opened(self):
+        try:
+            from drop_file import drop_file
+        except ImportError:
+            self.skipTest("python3-xlib is missing")
+        w = self.window()
+        w.wait(lambda s: "start.open" in s["controls"], "the start page")
+        dump = small_dump("dropped, with a space")
+        drop_file(DISPLAY.name, int(w.id), 400, 300, dump, PATIENCE)
+        w.wait(lambda s: s["dump"] and s["recent"] == [str(dump)] and s["ready"], "the dump")
         self.assertEqual(w.close()[0], 0)
 
     def test_settings_are_kept_and_broken_ones_set_aside(self):

@@ -273,7 +273,12 @@ class Viewer {
   }
 
   void write_state(bool final) {
-    state_.write_if_changed(ui_, {window_.width(), window_.height(), minimised_, window_.input_taken()},
+    // The size that the last frame was drawn for: what is said of its controls and pictures fits to it.
+    const ImGuiIO& io = ImGui::GetIO();
+    state_.write_if_changed(ui_,
+                            {static_cast<int>(io.DisplaySize.x * io.DisplayFramebufferScale.x),
+                             static_cast<int>(io.DisplaySize.y * io.DisplayFramebufferScale.y), minimised_,
+                             window_.input_taken()},
                             final);
   }
 
