@@ -787,6 +787,9 @@ TEST_CASE("a PNG file gives back its pixels, transparent ones too, and its texts
   PngTexts read_texts;
   CHECK(read_png(path, &read_texts) == image);
   CHECK(read_texts == texts);
+  for (std::size_t alpha = 3; alpha < image.pixels.size(); alpha += 4) image.pixels[alpha] = 255;
+  write_png(path, image, texts);
+  CHECK(read_png(path) == image);
   CHECK_THROWS_AS(write_png(path, image, {{"", "no keyword"}}), MisfitError);
   CHECK_THROWS_AS(static_cast<void>(Image(0, 3, {})), MisfitError);
   CHECK_THROWS_AS(static_cast<void>(encode_png(Image())), MisfitError);
