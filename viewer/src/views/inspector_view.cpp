@@ -23,6 +23,16 @@ struct Item {
   bool whole = false;  // a count or an index
 };
 
+// An indented name as it is written: its subject stands in the row above, "key cluster 15: keys", and is not
+// repeated.
+std::string without_subject(std::string name, const std::string& row_above) {
+  const std::string subject = row_above.substr(0, row_above.find(": "));
+  if (subject == row_above) return name;
+  for (const std::string& part : {", " + subject, " of " + subject, " up to " + subject})
+    if (const std::size_t at = name.find(part); at != std::string::npos) return name.erase(at, part.size());
+  return name;
+}
+
 std::string number(double value, bool whole) {
   if (std::isnan(value)) return "–";
   return whole ? fmt::format("{:.0f}", value) : short_number(value, 5);
@@ -115,11 +125,14 @@ class InspectorContent : public ViewContent {
                                        [&](const Item& other) { return other.section == item.section; });
         all.insert(last == all.rend() ? all.end() : last.base(), item);
       }
-    std::string section;
+    std::string section, row_above;
     for (const Item& item : all) {
+      const bool indented = item.name.starts_with("  ");
+      if (!indented) row_above = item.name;
       if (item.section != section) rows.push_back({.cells = {item.section}, .heading = true});
       section = item.section;
-      TextTable::Row row{.cells = {item.name, number(value_in(0, item), item.whole)}};
+      TextTable::Row row{.cells = {indented ? without_subject(item.name, row_above) : item.name,
+                                   number(value_in(0, item), item.whole)}};
       if (slots_.size() > 1) {
         const double a = value_in(0, item), b = value_in(1, item);
         row.cells.push_back(number(b, item.whole));
@@ -194,11 +207,11 @@ class InspectorContent : public ViewContent {
     add("largest absolute error", errors->head.max_abs_err, "(8.2)");
     add("bias of the log-sum-exp", errors->head.lse_bias, "(8.3)");
     add_count("outputs not finite", errors->head.non_finite);
-    add("operations, of exact attention's", run->total_operations() / run->exact_operations, "section 7");
+    add("operations, of exact", run->total_operations() / run->exact_operations, "section 7");
     add("  diagonal blocks, 10⁹", run->operations.local / 1e9, "(1.1)");
     add("  clustering, 10⁹", run->operations.clustering / 1e9, "(2.1)–(2.4)");
-    add("  summaries, stage 1, 10⁹", run->operations.summaries / 1e9, "(3.1)–(3.7)");
-    add("  far field, stage 2, 10⁹", run->operations.far_field / 1e9, "(4.1)–(4.5)");
+    add("  summaries, 10⁹", run->operations.summaries / 1e9, "(3.1)–(3.7)");
+    add("  far field, 10⁹", run->operations.far_field / 1e9, "(4.1)–(4.5)");
     add("  retrieval, 10⁹", run->operations.retrieval / 1e9, "(5.2)");
     add("time, ms", 1e3 * run->seconds);
     add_count("queries", queries_of(*session_, slot));
@@ -212,10 +225,10 @@ class InspectorContent : public ViewContent {
       double share = 0;
       for (const BlockPart& part : parts->blocks)
         if (part.block.level == level) share += part.error.share;
-      const std::string who = level < 0 ? "diagonal blocks" : fmt::format("level {}", level);
-      add(who + ": share of the mass", parts->mass_up_to[m] - (m == 0 ? 0 : parts->mass_up_to[m - 1]));
-      add("  " + who + ": share of the error", share, "(8.6)");
-      add("  error up to " + who, parts->error_up_to[m], "(8.1)");
+      const std::string who = level < 0 ? "diagonal" : fmt::format("level {}", level);
+      add(who + ": share of mass", parts->mass_up_to[m] - (m == 0 ? 0 : parts->mass_up_to[m - 1]));
+      add("  share of the error of " + who, share, "(8.6)");
+      add("  error of the sum up to " + who, parts->error_up_to[m], "(8.1)");
     }
   }
 
@@ -226,7 +239,7 @@ class InspectorContent : public ViewContent {
     const auto errors = analysis.query_errors(slot, task);
     const auto exact = analysis.exact(slot, task);
     begin("The query");
-    if (!counted_.all()) add_count("in the selected range (1) or not (0)", counted_.holds(query) ? 1 : 0);
+    if (!counted_.all()) add_count("in the range (1) or not (0)", counted_.holds(query) ? 1 : 0);
     add("relative squared error", errors->relative[i], "(8.4)");
     add("‖ô − o‖", errors->absolute[i]);
     add("‖ô − o‖²", errors->squared[i]);
@@ -252,11 +265,11 @@ class InspectorContent : public ViewContent {
       add_count("query clusters", level.clusters_q, "(2.2)");
       add_count("key clusters", level.clusters_k, "(2.2)");
       add("‖δ‖", level.delta_norm, "(4.1)");
-      add("log-sum-exp of the far field", level.lse_far, "(4.3)");
+      add("log-sum-exp, far field", level.lse_far, "(4.3)");
       add_count("tokens retrieved", level.retrieved_tokens, "(5.1)");
-      add("log-sum-exp of them", level.lse_retrieved, "(5.2)");
-      add("log-sum-exp of both", level.lse, "(1.3)");
-      add("  exact log-sum-exp of the block", level.exact_lse, "(1.1)");
+      add("log-sum-exp, retrieved", level.lse_retrieved, "(5.2)");
+      add("log-sum-exp, both", level.lse, "(1.3)");
+      add("  exact log-sum-exp", level.exact_lse, "(1.1)");
       add("share of the mass", level.share);
       add("  exact share", level.exact_share);
       add("error of this part's output", level.rel_sq_err);
@@ -266,8 +279,8 @@ class InspectorContent : public ViewContent {
         const ClusterView& cluster = level.clusters[c];
         const std::string name = fmt::format("key cluster {}", cluster.cluster);
         add_count(name + ": keys", cluster.tokens, "(2.1)");
-        add("  exact share of the mass, " + name, cluster.exact_share);
-        add_count("  retrieved (1) or expanded (0), " + name, cluster.retrieved ? 1 : 0, "(5.1)");
+        add("  exact share of mass, " + name, cluster.exact_share);
+        add_count("  retrieved (1) or not (0), " + name, cluster.retrieved ? 1 : 0, "(5.1)");
         add("  ℓ − exact log-mass, " + name, cluster.retrieved ? 0 : cluster.l - cluster.exact, "(4.2)");
       }
     }
