@@ -213,7 +213,7 @@ TEST_CASE("the diverging map is white at zero, blue below, red above, and as dar
   }
 }
 
-TEST_CASE("missing values have a colour that the map does not have; values beyond the range take its ends") {
+TEST_CASE("missing values have a colour that the map does not have, values beyond the range take its ends") {
   for (std::size_t i = 0; i < colormap_names().size(); ++i) {
     const Colormap map(static_cast<ColormapName>(i));
     CAPTURE(name_of(map.name()));

@@ -124,7 +124,7 @@ TEST_CASE("a double click is two clicks") {
   CHECK(downs == std::vector<bool>{true, false, true, false});
 }
 
-TEST_CASE("the wheel turns where the pointer was; notches at one place add up in one frame") {
+TEST_CASE("the wheel turns where the pointer was, notches at one place add up in one frame") {
   Person person;
   person.move(10, 0);
   for (int i = 0; i < 4; ++i) person.wheel(1);

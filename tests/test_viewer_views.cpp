@@ -192,7 +192,7 @@ TEST_CASE("per pair and per block: error and histogram show them, alone and comp
       }
 }
 
-TEST_CASE("pictures of any size, light and dark; the same arguments give the same pixels") {
+TEST_CASE("pictures of any size, light and dark, the same arguments give the same pixels") {
   const OpenDump open(random_dump(1, 160, 8));
   Analysis analysis(open.session), another(open.session);
   WatchedTask task;
