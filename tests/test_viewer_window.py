@@ -460,13 +460,19 @@ class OneWindow(unittest.TestCase):
         w.key("ctrl+minus", "ctrl+minus", "t")
         w.wait(lambda s: s["ui_scale"] == 1 and not s["dark"], "as before")
 
-    def test_14_help_lists_what_there_is(self):
+    def test_14_help_and_captions(self):
         w = self.w
         w.key("F1")
         w.wait(lambda s: s["dialogs"]["help"], "help")
         w.shot("help")
         w.key("F1")
         w.wait(lambda s: not s["dialogs"]["help"], "gone")
+        # What a small picture has no room to say, its button does.
+        w.press("panel1.caption")
+        w.wait(lambda s: "panel1.caption_text" in s["controls"], "the caption")
+        w.shot("caption")
+        w.key("Escape")
+        w.wait(lambda s: "panel1.caption_text" not in s["controls"], "read")
 
     def test_15_every_layout(self):
         for number, name in ((2, "clusters"), (5, "one"), (6, "all")):

@@ -243,7 +243,9 @@ class PanelDrawer {
     if (!ImGui::BeginPopup("caption")) return;
     ImGui::PushTextWrapPos(0);
     ImGui::TextUnformatted(caption.c_str());
+    ui_.controls.note(id_ + ".caption_text");
     ImGui::PopTextWrapPos();
+    if (ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape), false)) ImGui::CloseCurrentPopup();
     ImGui::EndPopup();
   }
 
