@@ -146,7 +146,7 @@ TEST_CASE("each block is worked on once, level after level, on any number of thr
   omp_set_num_threads(threads_before);
 }
 
-TEST_CASE("every piece of work is done once, on any number of threads; large ones by all together") {
+TEST_CASE("every piece of work is done once, on any number of threads, large ones by all together") {
   const int threads_before = omp_get_max_threads();
   for (const int threads : {1, 2, 3, 8}) {
     omp_set_num_threads(threads);

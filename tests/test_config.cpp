@@ -21,7 +21,7 @@ TEST_CASE("the rule S/16:32:512 is min(512, max(32, S/16)), and never more than 
   CHECK(config.clusters_k == config.clusters_q);
 }
 
-TEST_CASE("a plain S/8 is not clamped; a number is itself, up to S") {
+TEST_CASE("a plain S/8 is not clamped, a number is itself, up to S") {
   Config config;
   set_option(config, "clusters-k", "S/8");
   CHECK(config.clusters_k.at(0)(65536) == 8192);

@@ -38,7 +38,7 @@ TEST_CASE_TEMPLATE("head_error by hand", Scalar, float, double) {
   CHECK(by_query[1] == 4.0 / 25);
 }
 
-TEST_CASE_TEMPLATE("no error is 0; an error against nothing is infinite; nothing against nothing is 0",
+TEST_CASE_TEMPLATE("no error is 0, an error against nothing is infinite, nothing against nothing is 0",
                    Scalar, float, double) {
   const auto zero = attention<Scalar>({{0, 0}, {0, 0}}, {0, 0}),
              one = attention<Scalar>({{1, 0}, {0, 0}}, {0, 0});
@@ -173,7 +173,7 @@ TEST_CASE_TEMPLATE("a block's error equals merging its approximation with the ex
   check_near(error.lse_bias, bias, 16 * unit_roundoff<Scalar>(), "bias");
 }
 
-TEST_CASE("a block without mass has no error, whatever its outputs; a lost block is the exact rest") {
+TEST_CASE("a block without mass has no error, whatever its outputs, a lost block is the exact rest") {
   MUSE_SHOW_SEED();
   BlockCase x = block_case();
   auto part = as_attention<double>(x.part), exact = as_attention<double>(x.exact);

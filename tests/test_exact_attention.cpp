@@ -164,7 +164,7 @@ TEST_CASE("the error of float is at most twice that of plain loops in float") {
   }
 }
 
-TEST_CASE_TEMPLATE("one key gives its value and its logit; equal keys the mean value and log N more", Scalar,
+TEST_CASE_TEMPLATE("one key gives its value and its logit, equal keys the mean value and log N more", Scalar,
                    float, double) {
   MUSE_SHOW_SEED();
   const double u = unit_roundoff<Scalar>();

@@ -290,7 +290,7 @@ TEST_CASE("δ = 0: monopole, dipole and dipole_value are exact, centroid is not"
 }
 
 TEST_CASE(
-    "keys of a cluster that coincide: mass exact in centroid, dipole, dipole_value; one key a cluster too") {
+    "keys of a cluster that coincide: mass exact in centroid, dipole, dipole_value, one key a cluster too") {
   MUSE_SHOW_SEED();
   auto coincident = random_case<double>(9, 60, 5, 8, 4, 60);
   const Matrix<double> places = random_matrix<double>(5, 8, 61);
@@ -321,7 +321,7 @@ TEST_CASE("adding one vector to all keys changes no output, and the log-sum-exp 
   check_equal(moved.far(Order::monopole), expected, 2 * moved.bound(Order::monopole));
 }
 
-TEST_CASE("linear in the values; constant values come back unchanged") {
+TEST_CASE("linear in the values, constant values come back unchanged") {
   MUSE_SHOW_SEED();
   const auto x = random_case<double>(9, 60, 5, 8, 4, 90);
   auto other = x, sum = x, constant = x;

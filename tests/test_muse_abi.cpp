@@ -340,7 +340,7 @@ TEST_CASE("arguments that make no sense") {
   check_fails(muse_device_status(5), MUSE_ERROR_ARGUMENT, "device: expected 0 to 1, found 5");
 }
 
-TEST_CASE("workspace: none on the CPU; on CUDA its size, or a clear status") {
+TEST_CASE("workspace: none on the CPU, on CUDA its size, or a clear status") {
   Call call(1, 2, 2, 40, 8, 8, 8);
   std::uint64_t best = 1, least = 1;
   REQUIRE(muse_workspace_size(&call.config, &call.call, &best, &least) == MUSE_OK);

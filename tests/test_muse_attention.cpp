@@ -210,7 +210,7 @@ constexpr Mode kModes[] = {Mode::acausal, Mode::causal, Mode::causal_shared};
 }  // namespace
 
 TEST_CASE(
-    "equals the whole method by plain loops: four orders, three modes, r = 0, 1, 3; and counts its "
+    "equals the whole method by plain loops: four orders, three modes, r = 0, 1, 3, and counts its "
     "operations") {
   MUSE_SHOW_SEED();
   for (const Index N : {1, 15, 16, 17, 53, 97}) {  // B - 1, B, B + 1 and primes
@@ -487,7 +487,7 @@ TEST_CASE("acausal: permuting tokens and labels together permutes the outputs") 
   }
 }
 
-TEST_CASE("adding one vector to all keys changes no output; linear in v; constant values come back") {
+TEST_CASE("adding one vector to all keys changes no output, linear in v, constant values come back") {
   MUSE_SHOW_SEED();
   const auto x = random_tensors<double>(61, 61, 8, 5, 900);
   for (const Mode mode : kModes) {
@@ -569,7 +569,7 @@ TEST_CASE_TEMPLATE("labels given back reproduce the result bit by bit", Scalar, 
   }
 }
 
-TEST_CASE("parts: the diagonal first, then each block with its own queries; they merge to the result") {
+TEST_CASE("parts: the diagonal first, then each block with its own queries, they merge to the result") {
   MUSE_SHOW_SEED();
   const auto x = random_tensors<double>(97, 97, 8, 5, 1200);
   for (const Mode mode : kModes) {
@@ -623,7 +623,7 @@ Matrix<double> matrix_of(const Rows& rows) {
 }  // namespace
 
 TEST_CASE(
-    "clusters made afresh: keys of each first half, queries of each home; strictly causal, queries go to the "
+    "clusters made afresh: keys of each first half, queries of each home, strictly causal, queries go to the "
     "nearest centroid of the past") {
   MUSE_SHOW_SEED();
   const Index N = 77, B = 8;
@@ -722,7 +722,7 @@ TEST_CASE("operations of clustering: T passes and an assignment, one more in str
 }
 
 TEST_CASE(
-    "windows: a span's clusters are unions of its windows' clusters; below the window, clusters are made "
+    "windows: a span's clusters are unions of its windows' clusters, below the window, clusters are made "
     "afresh") {
   MUSE_SHOW_SEED();
   const Index N = 157, B = 8;
@@ -875,7 +875,7 @@ TEST_CASE("windows of queries: the home's clusters are unions of windows, in eit
   }
 }
 
-TEST_CASE("what does not fit is refused; cancelling throws") {
+TEST_CASE("what does not fit is refused, cancelling throws") {
   const auto x = random_tensors<float>(40, 40, 8, 5, 1700);
   const Config config = make_config(Mode::causal, Order::dipole, 4, 4, 0, 8);
   const MuseResult<float> result = run(x, config);

@@ -213,7 +213,7 @@ TEST_CASE("the diverging map is white at zero, blue below, red above, and as dar
   }
 }
 
-TEST_CASE("missing values have a colour that the map does not have; values beyond the range take its ends") {
+TEST_CASE("missing values have a colour that the map does not have, values beyond the range take its ends") {
   for (std::size_t i = 0; i < colormap_names().size(); ++i) {
     const Colormap map(static_cast<ColormapName>(i));
     CAPTURE(name_of(map.name()));
@@ -402,7 +402,59 @@ TEST_CASE("a hot cell is visible in the picture, and the caption names the aggre
   CHECK(drawn.image.at(static_cast<int>(at.x), static_cast<int>(at.y)) == viridis(1));
   REQUIRE(drawn.notes.size() == 1);
   CHECK(drawn.notes[0].find("maximum") != std::string::npos);
-  CHECK(shows_text(drawn, "maximum"));
+  CHECK(drawn.caption.find("maximum") != std::string::npos);
+}
+
+TEST_CASE("a small picture leaves its caption out, but still has it to tell") {
+  for (const double ui_scale : {1.0, 2.0})
+    for (const int height : {300, 600}) {
+      CAPTURE(ui_scale);
+      CAPTURE(height);
+      Figure figure({.width = static_cast<int>(700 * ui_scale),
+                     .height = static_cast<int>(height * ui_scale),
+                     .ui_scale = ui_scale});
+      figure.caption = "what it is of";
+      figure.add().add(Line{.x = {0, 1}, .y = {0, 1}});
+      const Drawn drawn = figure.draw();
+      CHECK(drawn.caption == "what it is of");
+      CHECK(shows_text(drawn, "what it is of") == (height == 600));
+    }
+}
+
+TEST_CASE("where a title or label does not fit, its brief form is written") {
+  for (const int width : {240, 900}) {
+    CAPTURE(width);
+    Figure figure({.width = width, .height = width / 2});
+    figure.title = "a title of many words that tell all there is to tell";
+    figure.brief_title = "a title";
+    Axes& axes = figure.add();
+    axes.add(Line{.x = {0, 1}, .y = {0, 1}});
+    axes.y = {.label = "a label of many words that say it all", .brief = "a label"};
+    const Drawn drawn = figure.draw();
+    for (const char* what : {"a title", "a label"}) {
+      CAPTURE(what);
+      const bool brief = std::any_of(drawn.texts.begin(), drawn.texts.end(),
+                                     [&](const TextBox& text) { return text.text == what; });
+      CHECK(brief == (width == 240));
+    }
+    CHECK(shows_text(drawn, "tell all there is to tell") == (width == 900));
+  }
+}
+
+TEST_CASE("a table that is cut says how many rows are missing, in its last line and in a note") {
+  Figure figure({.width = 300, .height = 200});
+  Axes& axes = figure.add();
+  axes.table.emplace();
+  axes.table->headings = {"n"};
+  for (int n = 0; n < 40; ++n) axes.table->rows.push_back({.cells = {"row" + std::to_string(n)}});
+  const Drawn drawn = figure.draw();
+  int rows = 0;
+  for (const TextBox& text : drawn.texts) rows += text.text.starts_with("row") ? 1 : 0;
+  CHECK(rows > 0);
+  CHECK(rows < 40);
+  CHECK(shows_text(drawn, "… " + std::to_string(40 - rows) + " more rows"));
+  REQUIRE(drawn.notes.size() == 1);
+  CHECK(drawn.notes[0].starts_with(std::to_string(40 - rows) + " of 40 rows"));
 }
 
 TEST_CASE("the mean of a pixel is the mean of its cells") {
@@ -735,6 +787,9 @@ TEST_CASE("a PNG file gives back its pixels, transparent ones too, and its texts
   PngTexts read_texts;
   CHECK(read_png(path, &read_texts) == image);
   CHECK(read_texts == texts);
+  for (std::size_t alpha = 3; alpha < image.pixels.size(); alpha += 4) image.pixels[alpha] = 255;
+  write_png(path, image, texts);
+  CHECK(read_png(path) == image);
   CHECK_THROWS_AS(write_png(path, image, {{"", "no keyword"}}), MisfitError);
   CHECK_THROWS_AS(static_cast<void>(Image(0, 3, {})), MisfitError);
   CHECK_THROWS_AS(static_cast<void>(encode_png(Image())), MisfitError);

@@ -166,7 +166,7 @@ TEST_CASE("pyramid: every map is that of plain loops, at every zoom and for ever
     }
 }
 
-TEST_CASE("pyramid: a part of the map is the part of the map; what is ready is told from what is not") {
+TEST_CASE("pyramid: a part of the map is the part of the map, what is ready is told from what is not") {
   const OpenDump open(random_dump(1, 700, 8));
   Analysis analysis(open.session);
   WatchedTask task;

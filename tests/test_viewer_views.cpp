@@ -151,6 +151,30 @@ TEST_CASE("every view compares two methods, shows one without clusters or says w
   }
 }
 
+TEST_CASE("the outline of the blocks needs no computation, and is of the blocks that are computed") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  const ViewState state = small_state();
+  const auto outline = view_named("blocks").outline(open.session, state);
+  REQUIRE(outline);
+  check_picture(outline->draw(kSmall, {}), kSmall);
+  const Numbers shown = outline->numbers(), computed = show(view_named("blocks"), analysis, state)->numbers();
+  REQUIRE(shown.rows() == computed.rows());
+  for (std::size_t row = 0; row < shown.rows(); ++row)
+    for (std::size_t column = 0; column < shown.columns.size(); ++column) {
+      CHECK(shown.columns[column] == computed.columns[column]);
+      CHECK(shown.values[row * shown.columns.size() + column] ==
+            computed.values[row * computed.columns.size() + column]);
+    }
+  const Drawn drawn = outline->draw(kSmall, {});
+  const Hit hit = outline->hit(drawn, {}, middle_of(drawn.frames.front(), 1.5, 150.5));
+  CHECK(hit.target.query == 150);
+  CHECK(hit.target.key == 1);
+  REQUIRE(hit.target.block);
+  CHECK(hit.target.block->level >= 0);
+  CHECK(view_named("error").outline(open.session, state) == nullptr);
+}
+
 TEST_CASE("per pair and per block: error and histogram show them, alone and compared") {
   const OpenDump open(random_dump(1, 160, 8));
   Analysis analysis(open.session);
@@ -168,7 +192,7 @@ TEST_CASE("per pair and per block: error and histogram show them, alone and comp
       }
 }
 
-TEST_CASE("pictures of any size, light and dark; the same arguments give the same pixels") {
+TEST_CASE("pictures of any size, light and dark, the same arguments give the same pixels") {
   const OpenDump open(random_dump(1, 160, 8));
   Analysis analysis(open.session), another(open.session);
   WatchedTask task;
@@ -306,10 +330,100 @@ TEST_CASE("a filter leaves only its queries, in pictures and numbers") {
   state.selection.filter = ValueFilter{sorted[120], sorted[150]};
   const auto content = show(view_named("error"), analysis, state);
   CHECK(content->numbers().rows() == 31);
-  for (const char* name : {"clusters", "histogram"}) {
-    const auto filtered = show(view_named(name), analysis, state);
-    CHECK(filtered->draw(kSmall, state.selection).image != filtered->draw(kSmall, {}).image);
+  // It reaches every view but the trade-off and the k-means playback, which are of no single query.
+  ViewState all = state;
+  all.selection.filter.reset();
+  for (const View* view : all_views()) {
+    CAPTURE(view->name());
+    const bool follows = view->name() != "tradeoff" && view->name() != "kmeans";
+    CHECK(view->follows_filter() == follows);
+    CHECK((content_key(*view, state) != content_key(*view, all)) == follows);
+    if (!follows) continue;
+    const Drawn filtered = show(*view, analysis, state)->draw(kSmall, state.selection);
+    CHECK(filtered.image != show(*view, analysis, all)->draw(kSmall, all.selection).image);
+    if (view->name() != "histogram") CHECK(filtered.caption.find("31 of 160 queries") != std::string::npos);
   }
+}
+
+TEST_CASE("what a filter leaves of blocks, pairs and maps is what the queries that count make of them") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  const auto errors = analysis.query_errors(state.a(), task);
+  const auto exact = analysis.exact(state.a(), task);
+  std::vector<double> sorted = errors->relative;
+  std::sort(sorted.begin(), sorted.end());
+  state.selection.filter = ValueFilter{sorted[100], sorted[150]};
+  const CountedQueries counted = analysis.counted_queries(state, task);
+  double squared = 0, norm_sq = 0;
+  for (Index n = 0; n < 160; ++n) {
+    const auto i = static_cast<std::size_t>(n);
+    CHECK(counted.holds(n) == state.selection.filter->holds(errors->relative[i]));
+    if (!counted.holds(n)) continue;
+    squared += errors->squared[i];
+    norm_sq += exact->attention.o.row(n).squaredNorm();
+  }
+  // (8.1) of those queries; shares of the blocks add up to it (8.6), and those of pairs to their block's.
+  const auto parts = analysis.block_parts(state.a(), task, counted);
+  CHECK(parts->rel_sq_err == doctest::Approx(squared / norm_sq).epsilon(1e-12));
+  CHECK(parts->error_up_to.back() == doctest::Approx(squared / norm_sq).epsilon(1e-5));
+  double shares = 0;
+  for (const BlockPart& part : parts->blocks) {
+    shares += part.error.share;
+    Index inside = 0;
+    for (Index n = part.block.query_begin; n < part.block.query_end; ++n) inside += counted.holds(n) ? 1 : 0;
+    CHECK(part.error.queries == inside);
+    if (part.block.level < 0) continue;
+    const auto pairs = analysis.pair_errors(state.a(), part.block, task, counted);
+    double of_pairs = 0;
+    for (const PartError& pair : pairs->pairs) of_pairs += pair.share;
+    CHECK(of_pairs == doctest::Approx(part.error.share).epsilon(1e-4));
+  }
+  CHECK(shares == doctest::Approx(squared / norm_sq).epsilon(1e-5));
+  // Rows of the map that do not count are empty, the others as they are without a filter.
+  const auto map = [&](const CountedQueries& of) {
+    return analysis.pyramid(state.a(), MapKind::exact, TokenSort::position, 0, task, of)
+        ->view(0, 160, 0, 160, 160, Aggregation::max, ErrorMetric::value, task);
+  };
+  const MapView whole = map({}), part = map(counted);
+  REQUIRE(part.cell == 1);
+  for (Index q = 0; q < 160; ++q)
+    for (Index k = 0; k <= q; ++k) {
+      if (counted.holds(q))
+        CHECK(part.values.at(q, k) == doctest::Approx(whole.values.at(q, k)).epsilon(1e-5));
+      else
+        CHECK(std::isnan(part.values.at(q, k)));
+    }
+}
+
+TEST_CASE("a range of pairs or blocks leaves those in their own views, and no query out") {
+  const OpenDump open(random_dump(1, 160, 8));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  ViewState state = small_state();
+  const auto parts = analysis.block_parts(state.a(), task);
+  std::vector<double> errors;
+  for (const BlockPart& part : parts->blocks)
+    if (part.block.level >= 0) errors.push_back(part.error.alone);
+  std::sort(errors.begin(), errors.end());
+  state.selection.filter = ValueFilter{errors.back(), errors.back(), ErrorPer::block};
+  CHECK(analysis.counted_queries(state, task).all());
+  set_view_option(state.view, "per", "block");
+  Selection everything = state.selection;
+  everything.filter.reset();
+  // The table of the worst has the one block that is left.
+  const auto rows_of = [&](const ViewState& of) {
+    const Drawn drawn = show(view_named("error"), analysis, of, {.width = 1100, .height = 560})
+                            ->draw({.width = 1100, .height = 560}, of.selection);
+    return std::count_if(drawn.texts.begin(), drawn.texts.end(), [](const auto& text) {
+      return text.text.find("…") != std::string::npos && text.role == muse::render::TextRole::mark;
+    });
+  };
+  ViewState all = state;
+  all.selection = everything;
+  CHECK(rows_of(state) == 2);  // its queries and its keys
+  CHECK(rows_of(all) == 2 * std::ssize(errors));
 }
 
 TEST_CASE("numbers of the pictures: as many as are shown, and the right ones") {

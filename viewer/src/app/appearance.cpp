@@ -108,7 +108,7 @@ void set_colors(const Palette& p) {
   colors[ImGuiCol_TableBorderStrong] = to_vec4(p.border);
   colors[ImGuiCol_TableRowBgAlt] = gray(0.03);
   colors[ImGuiCol_TextSelectedBg] = tint(0.35);
-  colors[ImGuiCol_PlotHistogram] = to_vec4(p.accent);
+  colors[ImGuiCol_PlotHistogram] = tint(0.4);  // progress: its words stand on it
   colors[ImGuiCol_ModalWindowDimBg] = {0, 0, 0, 0.35f};
   colors[ImGuiCol_NavHighlight] = to_vec4(p.accent);
 }

@@ -8,7 +8,7 @@ namespace muse::viewer {
 namespace {
 
 constexpr int kComputingNiceness =
-    4;  // of -20 (first) to 19 (last): behind the window, not behind everything
+    8;  // of -20 (first) to 19 (last): behind the window, not behind everything
 
 // The thread of the worker, and those that OpenMP makes for it, give way to the window's.
 void give_way(Worker& worker) {

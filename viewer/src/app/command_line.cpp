@@ -36,16 +36,27 @@ std::pair<int, int> parse_size(const std::string& text) {
 }
 
 ValueFilter parse_filter(const std::string& text) {
+  ValueFilter filter;
+  std::string range = text;
+  for (const ErrorPer per : {ErrorPer::query, ErrorPer::pair, ErrorPer::block})
+    if (const std::string prefix = fmt::format("{}:", name_of(per)); range.starts_with(prefix)) {
+      filter.per = per;
+      range.erase(0, prefix.size());
+      break;
+    }
   // The same two numbers as a range of values.
   ViewSettings settings;
   try {
-    set_view_option(settings, "range", text);
+    set_view_option(settings, "range", range);
   } catch (const UsageError&) {
     settings.range.percentiles = true;
   }
   if (settings.range.percentiles)
-    throw UsageError(fmt::format("--filter: expected LOW:HIGH, such as 0.1:10, found '{}'", text));
-  return {settings.range.low, settings.range.high};
+    throw UsageError(
+        fmt::format("--filter: expected LOW:HIGH, such as 0.1:10 or block:0.1:10, found '{}'", text));
+  filter.low = settings.range.low;
+  filter.high = settings.range.high;
+  return filter;
 }
 
 }  // namespace
@@ -148,8 +159,9 @@ void CommandLine::add_to(CLI::App& app) {
   add_index("--select-query-cluster", query_cluster_,
             "query cluster i that is locked, of the block in focus");
   add_index("--select-key-cluster", key_cluster_, "key cluster j that is locked, of the block in focus");
-  app.add_option("--filter", filter_, "only queries whose error by --metric lies in this range")
-      ->type_name("LOW:HIGH")
+  app.add_option("--filter", filter_,
+                 "only queries, pairs of clusters or blocks whose error by --metric lies in this range")
+      ->type_name("[query|pair|block:]LOW:HIGH")
       ->group(what);
 
   for (const ViewOptionInfo& option : view_option_table()) {

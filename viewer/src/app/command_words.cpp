@@ -59,8 +59,10 @@ std::string export_command(const std::string& dump, const ViewState& state, cons
     if (target.query_cluster) add("select-query-cluster", fmt::format("{}", *target.query_cluster));
     if (target.key_cluster) add("select-key-cluster", fmt::format("{}", *target.key_cluster));
   }
-  if (state.selection.filter)
-    add("filter", fmt::format("{}:{}", state.selection.filter->low, state.selection.filter->high));
+  if (const auto& filter = state.selection.filter)
+    add("filter",
+        fmt::format("{}{}:{}", filter->per == ErrorPer::query ? "" : fmt::format("{}:", name_of(filter->per)),
+                    filter->low, filter->high));
   add("size", fmt::format("{}x{}", options.width, options.height));
   if (options.ui_scale != 1) add("ui-scale", fmt::format("{}", options.ui_scale));
   if (dark) add("theme", "dark");

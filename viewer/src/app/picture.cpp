@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "muse/check.h"
+
 namespace muse::viewer {
 namespace {
 
@@ -58,9 +60,10 @@ void Picture::update(const PictureRequest& request, Picture* sibling) {
     const bool drawn = drawn_content_ == content && drawn_selection_ == request.state.selection &&
                        drawn_options_ && same(*drawn_options_, request.options);
     // One drawing at a time: what the pointer passes over while one is drawn is skipped.
-    if (!drawn && !drawing_) draw(request);
+    if (!drawn && !drawing_) draw(request, wanted_key_, content);
     return;
   }
+  draw_outline(request);
   if (failed_key_ == wanted_key_) return;
   if (computing_key_ == wanted_key_) return;
   // Where only the pointer moved, what is computed is finished first: it is shown while the next one comes.
@@ -145,15 +148,31 @@ void Picture::compute(const PictureRequest& request, const std::string& key) {
           });
 }
 
-void Picture::draw(const PictureRequest& request) {
+// Until the first picture of a dump is there, its outline is shown.
+void Picture::draw_outline(const PictureRequest& request) {
+  const bool none = !shot_ || shot_->opened != request.opened || shot_->view != request.view || is_outline();
+  if (!none || drawing_) return;
+  const bool drawn = is_outline() && shot_->opened == request.opened && shot_->view == request.view &&
+                     shot_->slots == request.state.slots && shot_->view_settings == request.state.view &&
+                     shot_->selection == request.state.selection && same(shot_->options, request.options);
+  if (drawn) return;
+  try {
+    if (auto content = request.view->outline(request.analysis->shared_session(), request.state))
+      draw(request, "", std::move(content));
+  } catch (const Error&) {
+    // Settings that do not fit the dump: the computation says so.
+  }
+}
+
+void Picture::draw(const PictureRequest& request, const std::string& key,
+                   std::shared_ptr<const ViewContent> content) {
   drawing_ = true;
-  auto content = ready_.front().content;
   drawn_content_ = content;
   drawn_selection_ = request.state.selection;
   drawn_options_ = request.options;
   Shot shot{.view = request.view,
             .content = std::move(content),
-            .key = wanted_key_,
+            .key = key,
             .opened = request.opened,
             .slots = request.state.slots,
             .view_settings = request.state.view,

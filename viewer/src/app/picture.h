@@ -29,7 +29,7 @@ struct PictureRequest {
 struct Shot {
   const View* view = nullptr;
   std::shared_ptr<const ViewContent> content;
-  std::string key;  ///< of the content
+  std::string key;  ///< of the content; empty: an outline
   std::uint64_t opened = 0;
   std::vector<Slot> slots;
   ViewSettings view_settings;
@@ -55,9 +55,11 @@ class Picture {
 
   /// The latest pixels, or null. They may be of an earlier request.
   [[nodiscard]] const Shot* shot() const { return shot_ ? &*shot_ : nullptr; }
-  [[nodiscard]] const Texture& texture() const { return texture_; }
+  [[nodiscard]] Texture& texture() { return texture_; }
   /// Whether the pixels show exactly what was requested last.
   [[nodiscard]] bool is_current() const;
+  /// Whether the pixels are the outline of what is being computed.
+  [[nodiscard]] bool is_outline() const { return shot_ && shot_->key.empty(); }
   /// Whether a computation of the content is waiting or running.
   [[nodiscard]] bool is_computing() const { return !computing_key_.empty(); }
   /// How long it has been computing without a result.
@@ -80,7 +82,9 @@ class Picture {
   };
 
   void compute(const PictureRequest& request, const std::string& key);
-  void draw(const PictureRequest& request);
+  void draw(const PictureRequest& request, const std::string& key,
+            std::shared_ptr<const ViewContent> content);
+  void draw_outline(const PictureRequest& request);
   void keep(const std::string& key, std::shared_ptr<const ViewContent> content);
   [[nodiscard]] std::shared_ptr<const ViewContent> ready(const std::string& key);
   void take(Shot shot);

@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr auto kLeastPause = std::chrono::milliseconds(50);
+constexpr auto kLeastPause = std::chrono::milliseconds(20);
 
 Json json_of(const Area& area) {
   const auto whole = [](float x) { return static_cast<int>(std::lround(x)); };
@@ -42,7 +42,9 @@ Json json_of(const Selection& selection) {
   Json object{{"hovered", json_of(selection.hovered)},
               {"locked", selection.locked ? json_of(*selection.locked) : Json()},
               {"shown", json_of(selection.shown())}};
-  object["filter"] = selection.filter ? Json{selection.filter->low, selection.filter->high} : Json();
+  object["filter"] = Json();
+  if (const auto& filter = selection.filter)
+    object["filter"] = {{"low", filter->low}, {"high", filter->high}, {"per", name_of(filter->per)}};
   return object;
 }
 
@@ -93,6 +95,7 @@ Json json_of(const Shot& shot, const Area& picture) {
           {"zoom", json_of(shot.view_settings.zoom)},
           {"frames", frames},
           {"texts", texts},
+          {"caption", shot.drawn.caption},
           {"draw_ms", std::round(shot.draw_ms * 10) / 10}};
 }
 
@@ -119,9 +122,15 @@ Json panel_json(const Ui& ui, std::size_t index) {
   return object;
 }
 
-Json state_of(const Ui& ui, int width, int height, bool minimised) {
+Json state_of(const Ui& ui, const WindowState& window) {
   const Workspace& w = ui.workspace;
-  Json state{{"window", {{"width", width}, {"height", height}, {"minimised", minimised}}}};
+  Json state{
+      {"window", {{"width", window.width}, {"height", window.height}, {"minimised", window.minimised}}}};
+  state["input"] = {{"keys", window.input.keys},
+                    {"clicks", window.input.clicks},
+                    {"notches", window.input.notches},
+                    {"pointer", {window.input.x, window.input.y}},
+                    {"typed_into", ui.controls.typed_into()}};
   if (w.session)
     state["dump"] = {{"path", w.session->path().string()},
                      {"heads", w.session->dump().heads_q()},
@@ -170,11 +179,12 @@ Json state_of(const Ui& ui, int width, int height, bool minimised) {
 
 }  // namespace
 
-void StateWriter::write_if_changed(const Ui& ui, int width, int height, bool minimised, bool final) {
+void StateWriter::write_if_changed(const Ui& ui, const WindowState& window, bool final) {
   if (destination_.empty()) return;
   const auto now = std::chrono::steady_clock::now();
-  if (now < next_ && !final) return;
-  Json state = state_of(ui, width, height, minimised);
+  behind_ = now < next_ && !final;
+  if (behind_) return;
+  Json state = state_of(ui, window);
   std::string text = state.dump();
   if (text == last_ && !final) return;
   last_ = std::move(text);

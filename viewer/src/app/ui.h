@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -90,6 +91,10 @@ class Ui {
   bool hovers_picture = false;
   bool flip_held_by_button = false;
   Playback playback;
+
+  // Groups of the toolbar wrap where the window is narrow.
+  std::map<std::string, float> toolbar_widths;  ///< of its groups, as of the last frame
+  int toolbar_rows = 1;
 
   FrameTimes frames, frames_computing;
   bool quit = false;

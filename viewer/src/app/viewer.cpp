@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <thread>
 
 #include "app/state_json.h"
 #include "app/ui.h"
@@ -24,7 +25,11 @@ using Clock = std::chrono::steady_clock;
 
 // Seconds between frames when nothing happens: with something computed, its progress is seen; else the loop
 // only looks whether the dump's file is still there.
-constexpr double kIdlePause = 0.5, kComputingPause = 0.06, kMovingPause = 0.015;
+constexpr double kIdlePause = 0.5, kComputingPause = 0.06, kMovingPause = 0.015, kStatePause = 0.01;
+// Frames begin no faster than a screen shows them. During a computation they leave it some of the time, also
+// where the pointer never rests and no graphics card draws: a frame of 10 ms is followed by 6 ms of rest.
+constexpr double kLeastFrameMs = 15, kFrameShare = 1.6;
+constexpr double kDoubleClick = 0.3;  // seconds between its two clicks
 // Dear ImGui settles within a few frames after each event.
 constexpr int kFramesToSettle = 3;
 
@@ -66,11 +71,15 @@ class Viewer {
         return finish(tools::kInterruptedStatus);
       }
       window_.wait_events(pause());
+      if (const auto now = Clock::now(); now < next_frame_) {
+        std::this_thread::sleep_until(next_frame_);
+        window_.wait_events(0);
+      }
       if (window_.take_activity()) settle_ = kFramesToSettle;
       if (ui_.background.inbox.drain()) settle_ = std::max(settle_, 2);
       if (window_.is_minimised()) {
-        state_.write_if_changed(ui_, 0, 0, true, false);
         minimised_ = true;
+        write_state(false);
         continue;
       }
       minimised_ = false;
@@ -107,7 +116,8 @@ class Viewer {
 
   [[nodiscard]] double pause() const {
     if (minimised_) return 0.2;
-    if (settle_ > 0 || options_.frames) return 0;
+    if (settle_ > 0 || options_.frames || window_.has_input()) return 0;
+    if (state_.is_behind()) return kStatePause;
     if (ui_.drag || ui_.flip_held_by_button || ImGui::GetIO().WantTextInput) return kMovingPause;
     if (ui_.playback.playing || ui_.background.computing() || !ui_.opening.empty() || !ui_.all_current())
       return kComputingPause;
@@ -116,8 +126,10 @@ class Viewer {
 
   void handle_events() {
     for (const std::string& path : window_.take_dropped_files()) ui_.open_dump(path);
-    for (const KeyPress& press : window_.take_keys()) handle_key(press);
     const bool typing = ImGui::GetIO().WantTextInput;
+    const std::vector<KeyPress> presses = window_.take_input(typing);
+    if (!presses.empty()) settle_ = kFramesToSettle;
+    for (const KeyPress& press : presses) handle_key(press);
     ui_.workspace.flipped = ui_.flip_held_by_button || (!typing && window_.is_down(GLFW_KEY_F));
     // The dump's file may vanish; what is open does not need it.
     const auto now = Clock::now();
@@ -151,6 +163,8 @@ class Viewer {
                              : (options_.screenshot.empty() ? window_.content_scale() : 1.0);
     if (ui_.appearance.apply(ui_.settings.dark, scale * window_.pixels_per_unit())) window_.renew_fonts();
     const bool computing = ui_.background.computing();
+    // Press, release and press take a frame each: where frames are slow, a double click is not missed for it.
+    ImGui::GetIO().MouseDoubleClickTime = static_cast<float>(kDoubleClick + 3e-3 * last_frame_ms_);
     window_.begin_frame();
     ui_.controls.begin_frame();
     ui_.hovers_picture = false;
@@ -168,6 +182,10 @@ class Viewer {
     window_.end_frame(ui_.appearance.palette().window, capture ? &captured : nullptr);
     const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
     ++drawn_;
+    last_frame_ms_ = ms;
+    const double rest_ms = std::max(kLeastFrameMs, computing ? ms * kFrameShare : 0);
+    next_frame_ = start + std::chrono::duration_cast<Clock::duration>(
+                              std::chrono::duration<double, std::milli>(rest_ms));
     // The first frames make fonts and shaders.
     if (drawn_ > 5) {
       ui_.frames.add(ms);
@@ -175,7 +193,7 @@ class Viewer {
     }
     if (settle_ > 0) --settle_;
     keep_settings();
-    state_.write_if_changed(ui_, window_.width(), window_.height(), false, false);
+    write_state(false);
     if (captured) {
       render::write_png(options_.screenshot, *captured,
                         {{"Title", "muse-viewer"}, {"Software", tools::version_line()}});
@@ -197,7 +215,9 @@ class Viewer {
 
   void draw() {
     const float width = ImGui::GetIO().DisplaySize.x, height = ImGui::GetIO().DisplaySize.y;
-    const float top = std::round(ui_.px(kToolbarHeight)), bottom = std::round(height - ui_.px(kStatusHeight));
+    const float more_rows = static_cast<float>(ui_.toolbar_rows - 1);
+    const float top = std::round(ui_.px(kToolbarHeight) + more_rows * ImGui::GetFrameHeightWithSpacing()),
+                bottom = std::round(height - ui_.px(kStatusHeight));
     const float gap = std::max(3.0f, std::round(ui_.px(5)));
     for (PanelPlace& place : ui_.places) place.visible = false;
     draw_toolbar(ui_, {0, 0, width, top});
@@ -252,9 +272,19 @@ class Viewer {
     changed_settings_ = ui_.settings;
   }
 
+  void write_state(bool final) {
+    // The size that the last frame was drawn for: what is said of its controls and pictures fits to it.
+    const ImGuiIO& io = ImGui::GetIO();
+    state_.write_if_changed(ui_,
+                            {static_cast<int>(io.DisplaySize.x * io.DisplayFramebufferScale.x),
+                             static_cast<int>(io.DisplaySize.y * io.DisplayFramebufferScale.y), minimised_,
+                             window_.input_taken()},
+                            final);
+  }
+
   int finish(int status) {
     if (!settings_file_.empty() && ui_.settings != changed_settings_) save_settings();
-    state_.write_if_changed(ui_, window_.width(), window_.height(), minimised_, true);
+    write_state(true);
     return status;
   }
 
@@ -267,7 +297,8 @@ class Viewer {
   Ui ui_;
   StateWriter state_;
   std::string title_;
-  Clock::time_point next_look_{}, next_save_{};
+  Clock::time_point next_look_{}, next_save_{}, next_frame_{};
+  double last_frame_ms_ = 0;
   int settle_ = kFramesToSettle, drawn_ = 0, calm_ = 0;
   bool minimised_ = false, settings_complained_ = false;
 };

@@ -8,48 +8,30 @@
 #include <GLFW/glfw3.h>
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
+#include "app/input_queue.h"
 #include "gl/framebuffer.h"
 #include "muse/check.h"
 
 namespace muse::viewer {
 
-// What GLFW tells between two frames. A key that is pressed and released between two frames would go
-// unnoticed by Dear ImGui: its release is held back until the next one.
+// What GLFW tells between two frames.
 struct Window::Events {
-  struct Release {
-    int key, scancode, mods;
-  };
   bool activity = true;
-  std::vector<KeyPress> keys;
+  InputQueue queue;
   std::vector<std::string> dropped;
-  std::vector<int> pressed_this_frame;
-  std::vector<Release> held_back;
+  // As the events that frames have taken so far leave it.
+  std::vector<int> keys_down;
+  bool buttons_down[ImGuiMouseButton_COUNT] = {};
+  InputTaken taken;
 
   static Events& of(GLFWwindow* window) { return *static_cast<Events*>(glfwGetWindowUserPointer(window)); }
 
-  static void on_key(GLFWwindow* window, int key, int scancode, int action, int mods) {
-    Events& events = of(window);
-    events.activity = true;
-    auto& pressed = events.pressed_this_frame;
-    if (action == GLFW_RELEASE && std::find(pressed.begin(), pressed.end(), key) != pressed.end()) {
-      events.held_back.push_back({key, scancode, mods});
-      return;
-    }
-    if (action != GLFW_RELEASE) {
-      events.keys.push_back({key, mods, action == GLFW_REPEAT});
-      pressed.push_back(key);
-    }
-    ImGui_ImplGlfw_KeyCallback(window, key, scancode, action, mods);
-  }
-
-  void release_held_back(GLFWwindow* window) {
-    pressed_this_frame.clear();
-    for (const Release& release : std::exchange(held_back, {})) {
-      ImGui_ImplGlfw_KeyCallback(window, release.key, release.scancode, GLFW_RELEASE, release.mods);
-      activity = true;
-    }
+  static void push(GLFWwindow* window, const InputEvent& event) {
+    of(window).activity = true;
+    of(window).queue.push(event);
   }
 };
 
@@ -88,23 +70,29 @@ Window::Window(int width, int height, const std::string& title, bool hidden)
   ImGui_ImplGlfw_InitForOpenGL(window_, false);
   ImGui_ImplOpenGL3_Init("#version 330 core");
 
-  // All events pass through here: whether any came decides how soon the next frame is drawn.
+  // All input passes through the queue; whether any came decides how soon the next frame is drawn.
   glfwSetWindowUserPointer(window_, events_.get());
-  glfwSetKeyCallback(window_, Events::on_key);
+  using Kind = InputEvent::Kind;
+  glfwSetKeyCallback(window_, [](GLFWwindow* window, int key, int scancode, int action, int mods) {
+    Events::push(window, {.kind = Kind::key,
+                          .code = key,
+                          .scancode = scancode,
+                          .mods = mods,
+                          .down = action != GLFW_RELEASE,
+                          .repeated = action == GLFW_REPEAT});
+  });
   glfwSetCharCallback(window_, [](GLFWwindow* window, unsigned c) {
-    Events::of(window).activity = true;
-    ImGui_ImplGlfw_CharCallback(window, c);
+    Events::push(window, {.kind = Kind::character, .code = static_cast<int>(c)});
   });
   glfwSetMouseButtonCallback(window_, [](GLFWwindow* window, int button, int action, int mods) {
-    Events::of(window).activity = true;
-    ImGui_ImplGlfw_MouseButtonCallback(window, button, action, mods);
+    Events::push(window, {.kind = Kind::button, .code = button, .mods = mods, .down = action == GLFW_PRESS});
   });
   glfwSetScrollCallback(window_, [](GLFWwindow* window, double x, double y) {
-    Events::of(window).activity = true;
-    ImGui_ImplGlfw_ScrollCallback(window, x, y);
+    Events::push(window, {.kind = Kind::wheel, .x = x, .y = y});
   });
-  glfwSetCursorPosCallback(window_,
-                           [](GLFWwindow* window, double, double) { Events::of(window).activity = true; });
+  glfwSetCursorPosCallback(window_, [](GLFWwindow* window, double x, double y) {
+    Events::push(window, {.kind = Kind::pointer, .x = x, .y = y});
+  });
   glfwSetCursorEnterCallback(window_, [](GLFWwindow* window, int entered) {
     Events::of(window).activity = true;
     ImGui_ImplGlfw_CursorEnterCallback(window, entered);
@@ -119,6 +107,7 @@ Window::Window(int width, int height, const std::string& title, bool hidden)
   glfwSetWindowIconifyCallback(window_, [](GLFWwindow* window, int) { Events::of(window).activity = true; });
   glfwSetWindowContentScaleCallback(
       window_, [](GLFWwindow* window, float, float) { Events::of(window).activity = true; });
+  glfwGetCursorPos(window_, &events_->taken.x, &events_->taken.y);
   glfwSetDropCallback(window_, [](GLFWwindow* window, int count, const char** paths) {
     Events& events = Events::of(window);
     events.activity = true;
@@ -135,7 +124,6 @@ Window::~Window() {
 }
 
 void Window::wait_events(double seconds) {
-  events_->release_held_back(window_);
   if (seconds > 0 && !events_->activity)
     glfwWaitEventsTimeout(seconds);
   else
@@ -150,16 +138,60 @@ bool Window::take_activity() {
   return std::exchange(events_->activity, false);
 }
 
-std::vector<KeyPress> Window::take_keys() {
-  return std::exchange(events_->keys, {});
+std::vector<KeyPress> Window::take_input(bool typing) {
+  std::vector<KeyPress> presses;
+  InputTaken& taken = events_->taken;
+  for (const InputEvent& event : events_->queue.take_frame(typing)) {
+    switch (event.kind) {
+      case InputEvent::Kind::key: {
+        ImGui_ImplGlfw_KeyCallback(window_, event.code, event.scancode,
+                                   event.repeated ? GLFW_REPEAT
+                                   : event.down   ? GLFW_PRESS
+                                                  : GLFW_RELEASE,
+                                   event.mods);
+        auto& down = events_->keys_down;
+        std::erase(down, event.code);
+        if (!event.down) break;
+        down.push_back(event.code);
+        if (!event.repeated && !is_modifier(event.code)) ++taken.keys;
+        presses.push_back({event.code, event.mods, event.repeated});
+        break;
+      }
+      case InputEvent::Kind::character:
+        ImGui_ImplGlfw_CharCallback(window_, static_cast<unsigned>(event.code));
+        break;
+      case InputEvent::Kind::pointer:
+        taken.x = event.x;
+        taken.y = event.y;
+        break;
+      case InputEvent::Kind::button:
+        if (event.code < ImGuiMouseButton_COUNT) events_->buttons_down[event.code] = event.down;
+        if (event.down) ++taken.clicks;
+        break;
+      case InputEvent::Kind::wheel:
+        ImGui_ImplGlfw_ScrollCallback(window_, event.x, event.y);
+        ++taken.notches;
+        break;
+    }
+  }
+  return presses;
+}
+
+bool Window::has_input() const {
+  return !events_->queue.empty();
 }
 
 std::vector<std::string> Window::take_dropped_files() {
   return std::exchange(events_->dropped, {});
 }
 
+const InputTaken& Window::input_taken() const {
+  return events_->taken;
+}
+
 bool Window::is_down(int key) const {
-  return glfwGetKey(window_, key) == GLFW_PRESS;
+  const auto& down = events_->keys_down;
+  return std::find(down.begin(), down.end(), key) != down.end();
 }
 
 bool Window::should_close() const {
@@ -205,6 +237,11 @@ double Window::content_scale() const {
 void Window::begin_frame() {
   ImGui_ImplOpenGL3_NewFrame();
   ImGui_ImplGlfw_NewFrame();
+  // The backend asks where the mouse is now; a frame has it where the frame's events left it.
+  ImGuiIO& io = ImGui::GetIO();
+  if (ImGui::IsMousePosValid(&io.MousePos))
+    io.MousePos = {static_cast<float>(events_->taken.x), static_cast<float>(events_->taken.y)};
+  std::copy(std::begin(events_->buttons_down), std::end(events_->buttons_down), io.MouseDown);
   ImGui::NewFrame();
 }
 

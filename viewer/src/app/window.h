@@ -19,6 +19,14 @@ struct KeyPress {
   bool repeated = false;
 };
 
+/// Input that frames have taken so far: a script that sends input knows by it when the window has it.
+struct InputTaken {
+  std::size_t keys = 0;     ///< presses, modifiers and repeats not counted
+  std::size_t clicks = 0;   ///< presses of buttons
+  std::size_t notches = 0;  ///< turns of the wheel
+  double x = 0, y = 0;      ///< where the pointer is
+};
+
 class Window {
  public:
   /// UsageError saying what to do where no window can be opened. `hidden`: for a picture of it alone.
@@ -34,8 +42,14 @@ class Window {
 
   /// Whether anything came from the person since the last call.
   [[nodiscard]] bool take_activity();
-  [[nodiscard]] std::vector<KeyPress> take_keys();
+  /// Hands the input of the next frame to Dear ImGui, and returns the keys that were pressed. `typing`: a
+  /// text field has the keyboard.
+  [[nodiscard]] std::vector<KeyPress> take_input(bool typing);
+  /// Whether input is left for later frames.
+  [[nodiscard]] bool has_input() const;
   [[nodiscard]] std::vector<std::string> take_dropped_files();
+  [[nodiscard]] const InputTaken& input_taken() const;
+  /// Whether a key is down, as of the input taken so far.
   [[nodiscard]] bool is_down(int key) const;
 
   [[nodiscard]] bool should_close() const;

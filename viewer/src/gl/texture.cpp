@@ -3,6 +3,16 @@
 #include <GLFW/glfw3.h>
 
 namespace muse::viewer {
+namespace {
+
+// Of the texture that is bound.
+void set_filter(bool smooth) {
+  const GLint filter = smooth ? GL_LINEAR : GL_NEAREST;
+  glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MIN_FILTER, filter);
+  glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MAG_FILTER, filter);
+}
+
+}  // namespace
 
 Texture::~Texture() {
   if (id_ != 0) glDeleteTextures(1, &id_);
@@ -12,8 +22,7 @@ void Texture::upload(const render::Image& image) {
   if (id_ == 0) {
     glGenTextures(1, &id_);
     glBindTexture(GL_TEXTURE_2D, id_);
-    glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MIN_FILTER, GL_LINEAR);
-    glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_MAG_FILTER, GL_LINEAR);
+    set_filter(smooth_);
     glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_WRAP_S, GL_CLAMP_TO_EDGE);
     glTexParameteri(GL_TEXTURE_2D, GL_TEXTURE_WRAP_T, GL_CLAMP_TO_EDGE);
   }
@@ -26,6 +35,14 @@ void Texture::upload(const render::Image& image) {
                  image.pixels.data());
   width_ = image.width;
   height_ = image.height;
+}
+
+void Texture::set_smooth(bool smooth) {
+  if (smooth == smooth_) return;
+  smooth_ = smooth;
+  if (id_ == 0) return;
+  glBindTexture(GL_TEXTURE_2D, id_);
+  set_filter(smooth);
 }
 
 }  // namespace muse::viewer

@@ -16,6 +16,10 @@ class Texture {
   /// Takes the pixels of `image`, whatever the size before.
   void upload(const render::Image& image);
 
+  /// Whether pixels in between are mixed: for a picture that is stretched. Otherwise the nearest one shows,
+  /// which is the same where none lies in between, and half the work without a graphics card.
+  void set_smooth(bool smooth);
+
   [[nodiscard]] unsigned id() const { return id_; }
   [[nodiscard]] int width() const { return width_; }
   [[nodiscard]] int height() const { return height_; }
@@ -23,6 +27,7 @@ class Texture {
  private:
   unsigned id_ = 0;
   int width_ = 0, height_ = 0;
+  bool smooth_ = false;
 };
 
 }  // namespace muse::viewer

@@ -99,19 +99,37 @@ std::shared_ptr<const QueryErrors> Analysis::query_errors(const Slot& slot, Task
   });
 }
 
-std::shared_ptr<const BlockParts> Analysis::block_parts(const Slot& slot, Task& task) {
-  return block_parts_.get(slot_key(slot) + fmt::format("/{}", slot.config.block), [&] {
-    const auto truth = exact(slot, task);
-    const auto approximate = run(slot, task);
-    return block_parts_of(*session_, slot, *truth, *approximate, task);
+CountedQueries Analysis::counted_queries(const ViewState& state, Task& task) {
+  CountedQueries counted;
+  const std::optional<ValueFilter>& filter = state.selection.filter;
+  if (!filter || filter->per != ErrorPer::query) return counted;
+  const ErrorMetric metric = state.view.error_metric();
+  for (const double error : query_errors(state.a(), task)->by(metric))
+    counted.flags.push_back(filter->holds(error) ? 1 : 0);
+  counted.key =
+      fmt::format("/{} of {} in {}:{}", name_of(metric), slot_key(state.a()), filter->low, filter->high);
+  return counted;
+}
+
+std::shared_ptr<const BlockParts> Analysis::block_parts(const Slot& slot, Task& task,
+                                                        const CountedQueries& counted) {
+  const std::string key = slot_key(slot) + fmt::format("/{}", slot.config.block);
+  return block_parts_.get(key + counted.key, [&] {
+    const auto terms = block_terms_.get(key, [&] {
+      const auto truth = exact(slot, task);
+      const auto approximate = run(slot, task);
+      return block_terms_of(*session_, slot, *truth, *approximate, task);
+    });
+    return block_parts_of(*terms, counted);
   });
 }
 
-std::shared_ptr<const PairErrors> Analysis::pair_errors(const Slot& slot, const Block& block, Task& task) {
-  return pair_errors_.get(slot_key(slot) + block_key(block), [&] {
+std::shared_ptr<const PairErrors> Analysis::pair_errors(const Slot& slot, const Block& block, Task& task,
+                                                        const CountedQueries& counted) {
+  return pair_errors_.get(slot_key(slot) + block_key(block) + counted.key, [&] {
     const auto truth = exact(slot, task);
     const auto approximate = run(slot, task);
-    return pair_errors_of(*session_, slot, block, *truth, *approximate, task);
+    return pair_errors_of(*session_, slot, block, *truth, *approximate, counted, task);
   });
 }
 
@@ -174,15 +192,17 @@ std::shared_ptr<const KmeansPasses> Analysis::kmeans_passes(const Slot& slot, co
 }
 
 std::shared_ptr<AttentionPyramid> Analysis::pyramid(const Slot& slot, MapKind map, TokenSort sort,
-                                                    Index level, Task& task) {
-  const std::string key = slot_key(slot) + fmt::format("/{}/{}/{}", name_of(map),
-                                                       sort == TokenSort::cluster ? "cluster" : "position",
-                                                       sort == TokenSort::cluster ? level : 0);
+                                                    Index level, Task& task, const CountedQueries& counted) {
+  const std::string key =
+      slot_key(slot) +
+      fmt::format("/{}/{}/{}", name_of(map), sort == TokenSort::cluster ? "cluster" : "position",
+                  sort == TokenSort::cluster ? level : 0) +
+      counted.key;
   return *pyramids_.get(key, [&] {
     const auto truth = exact(slot, task);
     const auto approximate = run(slot, task);
     return std::make_shared<AttentionPyramid>(session_->head<float>(slot.batch, slot.head, slot.tokens), slot,
-                                              truth, approximate, map, sort, level);
+                                              truth, approximate, map, sort, level, counted);
   });
 }
 

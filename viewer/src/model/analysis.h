@@ -7,6 +7,7 @@
 
 #include "model/attention_pyramid.h"
 #include "model/cache.h"
+#include "model/counted_queries.h"
 #include "model/dump_session.h"
 #include "model/head_runs.h"
 #include "model/kmeans_passes.h"
@@ -37,11 +38,16 @@ class Analysis {
   [[nodiscard]] std::shared_ptr<const HeadRun> run(const Slot& slot, Task& task);
   /// Errors of each query, all metrics (8.1) to (8.4).
   [[nodiscard]] std::shared_ptr<const QueryErrors> query_errors(const Slot& slot, Task& task);
-  /// Errors, masses and costs of each block (8.5), (8.6), and of the sum up to each level.
-  [[nodiscard]] std::shared_ptr<const BlockParts> block_parts(const Slot& slot, Task& task);
+  /// The queries that the filter leaves: those whose error by the view's metric in slot A lies in its range.
+  /// All of them without a filter, or with one of pairs or blocks.
+  [[nodiscard]] CountedQueries counted_queries(const ViewState& state, Task& task);
+  /// Errors, masses and costs of each block (8.5), (8.6), and of the sum up to each level, for the queries
+  /// that count.
+  [[nodiscard]] std::shared_ptr<const BlockParts> block_parts(const Slot& slot, Task& task,
+                                                              const CountedQueries& counted = {});
   /// Errors of each (query cluster, key cluster) of a block (8.5), (8.6).
   [[nodiscard]] std::shared_ptr<const PairErrors> pair_errors(const Slot& slot, const Block& block,
-                                                              Task& task);
+                                                              Task& task, const CountedQueries& counted = {});
   /// Which pairs retrieval attends exactly, in cells.
   [[nodiscard]] std::shared_ptr<const RetrievedPairs> retrieved_pairs(const Slot& slot, Task& task);
   /// Queries and keys of a block in two dimensions, with their clusters.
@@ -59,12 +65,14 @@ class Analysis {
                                                                   Side side, Task& task);
   /// Tiles of attention weights; the pyramid computes them when a viewport needs them.
   [[nodiscard]] std::shared_ptr<AttentionPyramid> pyramid(const Slot& slot, MapKind map, TokenSort sort,
-                                                          Index level, Task& task);
+                                                          Index level, Task& task,
+                                                          const CountedQueries& counted = {});
 
  private:
   std::shared_ptr<const DumpSession> session_;
   Cache<HeadRun> exact_{4}, runs_{6};
   Cache<QueryErrors> query_errors_{16};
+  Cache<BlockTerms> block_terms_{4};
   Cache<BlockParts> block_parts_{8};
   Cache<PairErrors> pair_errors_{8};
   Cache<RetrievedPairs> retrieved_pairs_{4};

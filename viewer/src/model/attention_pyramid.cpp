@@ -95,12 +95,13 @@ struct AttentionPyramid::Area {
 
 AttentionPyramid::AttentionPyramid(std::shared_ptr<const Head<float>> head, Slot slot,
                                    std::shared_ptr<const HeadRun> exact, std::shared_ptr<const HeadRun> run,
-                                   MapKind map, TokenSort sort, Index level)
+                                   MapKind map, TokenSort sort, Index level, CountedQueries counted)
     : head_(std::move(head)),
       slot_(std::move(slot)),
       exact_(std::move(exact)),
       run_(std::move(run)),
       map_(map),
+      counted_(std::move(counted)),
       Nq_(head_->q.rows()),
       Nk_(head_->k.rows()),
       query_order_(static_cast<std::size_t>(Nq_)),
@@ -133,7 +134,8 @@ void AttentionPyramid::add_block(const Block& block, Area& area, ErrorMetric met
   // The block's queries and keys in sight.
   std::vector<Index> queries;
   for (Index t = block.query_begin; t < block.query_end; ++t)
-    if (const Index place = place_of_query(t); place >= area.query0 && place < area.query1)
+    if (const Index place = place_of_query(t);
+        counted_.holds(t) && place >= area.query0 && place < area.query1)
       queries.push_back(t);
   bool any_key = false;
   for (Index n = block.key_begin; n < block.key_end && !any_key; ++n)

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <vector>
 
+#include "model/counted_queries.h"
 #include "model/head_runs.h"
 #include "render/matrix.h"
 
@@ -19,7 +20,7 @@ namespace muse::viewer {
 struct MapView {
   Index cell = 1;
   Index query0 = 0, key0 = 0;  ///< multiples of `cell`
-  render::Matrix values;       ///< NaN: no query of the cell sees any of its keys
+  render::Matrix values;       ///< NaN: no query of the cell that counts sees any of its keys
 };
 
 /// A map shows w (exact), ŵ (approximate), or of their difference, by metric: ŵ - w (value, signed), |ŵ - w|,
@@ -34,8 +35,10 @@ class AttentionPyramid {
   static constexpr std::size_t kMostBytes = 192u << 20;
 
   /// `exact` and `run` as Analysis gives them; `level`: whose clusters `sort` sorts by.
+  /// Other queries than those that count leave their cells empty.
   AttentionPyramid(std::shared_ptr<const Head<float>> head, Slot slot, std::shared_ptr<const HeadRun> exact,
-                   std::shared_ptr<const HeadRun> run, MapKind map, TokenSort sort, Index level);
+                   std::shared_ptr<const HeadRun> run, MapKind map, TokenSort sort, Index level,
+                   CountedQueries counted = {});
 
   [[nodiscard]] Index queries() const { return Nq_; }
   [[nodiscard]] Index keys() const { return Nk_; }
@@ -82,6 +85,7 @@ class AttentionPyramid {
   Slot slot_;
   std::shared_ptr<const HeadRun> exact_, run_;
   MapKind map_;
+  CountedQueries counted_;
   Index Nq_ = 0, Nk_ = 0;
   std::vector<Index> query_order_, key_order_, query_borders_, key_borders_;
   std::vector<Index> query_place_, key_place_;

@@ -24,9 +24,14 @@ struct Target {
   friend bool operator==(const Target&, const Target&) = default;
 };
 
-/// Queries whose current error lies in [low, high]: what a range selected in the histogram means elsewhere.
+/// What errors are counted of.
+enum class ErrorPer { query, pair, block };
+
+/// Queries, pairs of clusters or blocks whose current error lies in [low, high]: what a range selected in the
+/// histogram means elsewhere.
 struct ValueFilter {
   double low = 0, high = 0;
+  ErrorPer per = ErrorPer::query;
   [[nodiscard]] bool holds(double value) const { return value >= low && value <= high; }
   friend bool operator==(const ValueFilter&, const ValueFilter&) = default;
 };

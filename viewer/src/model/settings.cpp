@@ -395,6 +395,9 @@ std::string slot_word(const Slot& slot) {
 std::string_view name_of(ErrorMetric metric) {
   return name_in(kMetrics, metric);
 }
+std::string_view name_of(ErrorPer per) {
+  return name_in(kPers, per);
+}
 std::string_view name_of(MapKind map) {
   return name_in(kMaps, map);
 }

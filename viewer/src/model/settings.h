@@ -41,7 +41,6 @@ struct Slot {
 /// clusters: `error_formula`.
 enum class ErrorMetric { value, signed_difference, absolute, squared, relative };
 
-enum class ErrorPer { query, pair, block };
 enum class MapKind { exact, approximate, difference };
 enum class TokenSort { position, cluster };
 enum class Basis { separate, joint };
@@ -123,6 +122,7 @@ struct ViewState {
 };
 
 [[nodiscard]] std::string_view name_of(ErrorMetric metric);
+[[nodiscard]] std::string_view name_of(ErrorPer per);
 [[nodiscard]] std::string_view name_of(MapKind map);
 [[nodiscard]] std::string_view name_of(Side side);
 [[nodiscard]] std::string_view name_of(BlockColoring coloring);

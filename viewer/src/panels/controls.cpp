@@ -7,9 +7,15 @@ constexpr double kRest = 0.35;  // seconds before a tooltip shows
 
 }  // namespace
 
+void Controls::begin_frame() {
+  places_.clear();
+  typed_into_.clear();
+}
+
 void Controls::note(const std::string& name) {
   const ImVec2 low = ImGui::GetItemRectMin(), high = ImGui::GetItemRectMax();
   if (ImGui::IsItemVisible()) places_[name] = {low.x, low.y, high.x, high.y};
+  if (ImGui::IsItemActive() && ImGui::GetIO().WantTextInput) typed_into_ = name;
 }
 
 bool button(Controls& controls, const std::string& name, const char* label, const std::string& help,

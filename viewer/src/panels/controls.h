@@ -26,13 +26,16 @@ struct Area {
 /// Where the controls of the current frame are.
 class Controls {
  public:
-  void begin_frame() { places_.clear(); }
+  void begin_frame();
   /// The widget that was drawn last is called `name`.
   void note(const std::string& name);
   [[nodiscard]] const std::map<std::string, Area>& places() const { return places_; }
+  /// The text field that has the keyboard; empty: none.
+  [[nodiscard]] const std::string& typed_into() const { return typed_into_; }
 
  private:
   std::map<std::string, Area> places_;
+  std::string typed_into_;
 };
 
 /// A button with a tooltip, which names the shortcut of `keys`.

@@ -63,13 +63,16 @@ void draw_selection_controls(Ui& ui) {
   ImGui::EndDisabled();
 
   if (selection.filter) {
+    const char* things = selection.filter->per == ErrorPer::query  ? "queries"
+                         : selection.filter->per == ErrorPer::pair ? "pairs of clusters"
+                                                                   : "blocks";
     ImGui::PushTextWrapPos(0);
-    ImGui::TextUnformatted(fmt::format("Only queries with an error of {} to {}.",
+    ImGui::TextUnformatted(fmt::format("Only {} with an error of {} to {}.", things,
                                        render::short_number(selection.filter->low),
                                        render::short_number(selection.filter->high))
                                .c_str());
     ImGui::PopTextWrapPos();
-    if (button(ui.controls, "filter.drop", "All queries", "drop the range selected in the histogram",
+    if (button(ui.controls, "filter.drop", "Drop the range", "drop the range selected in the histogram",
                keys_of(Action::escape)))
       selection.filter.reset();
   }

@@ -9,15 +9,50 @@
 namespace muse::viewer {
 namespace {
 
-void separator(Ui& ui) {
-  ImGui::SameLine(0, ui.px(9));
-  const ImVec2 at = ImGui::GetCursorScreenPos();
-  ImGui::GetWindowDrawList()->AddLine({at.x, at.y + ui.px(3)},
-                                      {at.x, at.y + ImGui::GetFrameHeight() - ui.px(3)},
-                                      to_u32(ui.appearance.palette().border));
-  ImGui::Dummy({1, ImGui::GetFrameHeight()});
-  ImGui::SameLine(0, ui.px(9));
-}
+// Groups of controls from left to right, in as many rows as the window's width makes them take. Widths are
+// those of the frame before.
+class Rows {
+ public:
+  explicit Rows(Ui& ui) : ui_(ui), right_(ImGui::GetWindowContentRegionMax().x) {}
+
+  // `at_the_end`: the group stands at the right edge.
+  template <class Draw>
+  void group(const char* name, const Draw& draw, bool at_the_end = false) {
+    float& width = ui_.toolbar_widths[name];
+    const float gap = ui_.px(9);
+    if (used_ > 0) {
+      const float left = used_ + 2 * gap + 1;
+      if (left + width <= right_) {
+        ImGui::SameLine(0, gap);
+        if (!at_the_end) rule();
+        ImGui::SameLine(0, gap);
+        if (at_the_end) ImGui::SetCursorPosX(std::max(left, right_ - width));
+      } else {
+        ++count_;
+      }
+    }
+    ImGui::BeginGroup();
+    draw();
+    ImGui::EndGroup();
+    const float begin = ImGui::GetItemRectMin().x - ImGui::GetWindowPos().x;
+    width = ImGui::GetItemRectSize().x;
+    used_ = begin + width;
+  }
+  [[nodiscard]] int count() const { return count_; }
+
+ private:
+  void rule() const {
+    const ImVec2 at = ImGui::GetCursorScreenPos();
+    ImGui::GetWindowDrawList()->AddLine({at.x, at.y + ui_.px(3)},
+                                        {at.x, at.y + ImGui::GetFrameHeight() - ui_.px(3)},
+                                        to_u32(ui_.appearance.palette().border));
+    ImGui::Dummy({1, ImGui::GetFrameHeight()});
+  }
+
+  Ui& ui_;
+  float right_, used_ = 0;
+  int count_ = 1;
+};
 
 void label(const char* text) {
   ImGui::AlignTextToFramePadding();
@@ -136,19 +171,30 @@ void draw_layout_choice(Ui& ui) {
   ImGui::EndCombo();
 }
 
-// Looks, from the right edge leftwards.
+void draw_files(Ui& ui) {
+  if (button(ui.controls, "open", "Open…", "a dump: type or pick its path, or drop it on the window",
+             keys_of(Action::open)))
+    ui.act(Action::open);
+  if (!ui.workspace.session) return;
+  ImGui::SameLine();
+  if (button(ui.controls, "export", "Export…", "the focused panel as a picture or its numbers",
+             keys_of(Action::export_view)))
+    ui.act(Action::export_view);
+}
+
+void draw_zoom_choice(Ui& ui) {
+  if (toggle(ui.controls, "zoom.lock", "Lock zoom", ui.workspace.zoom_locked,
+             "all maps (attention, blocks) zoom and move together", keys_of(Action::lock_zoom)))
+    ui.act(Action::lock_zoom);
+  ImGui::SameLine(0, ui.px(2));
+  if (toggle(ui.controls, "minimap", "Minimap", ui.settings.minimap,
+             "where you are, in the corner of a zoomed map; click or drag in it", keys_of(Action::minimap)))
+    ui.act(Action::minimap);
+}
+
 void draw_looks(Ui& ui) {
   const std::string percent = fmt::format("{:.0f} %", ui.appearance.scale() * 100);
   const float gap = ui.px(2);
-  const float width = button_width("−") + button_width("+") + ImGui::CalcTextSize("100 %").x + 4 * gap +
-                      button_width("Dark") + button_width("Controls") + button_width("Help") +
-                      3 * ImGui::GetStyle().ItemSpacing.x + ui.px(8);
-  const float left = ImGui::GetWindowContentRegionMax().x - width;
-  ImGui::SameLine(0, 0);
-  if (left > ImGui::GetCursorPosX() + ui.px(8))
-    ImGui::SetCursorPosX(left);
-  else
-    ImGui::SameLine(0, ui.px(9));
   if (button(ui.controls, "scale.smaller", "−", "smaller text and lines", keys_of(Action::scale, -1)))
     ui.act(Action::scale, -1);
   ImGui::SameLine(0, 2 * gap);
@@ -175,31 +221,17 @@ void draw_toolbar(Ui& ui, const Area& area) {
   in_area(
       "toolbar", area,
       [&] {
-        if (button(ui.controls, "open", "Open…", "a dump: type or pick its path, or drop it on the window",
-                   keys_of(Action::open)))
-          ui.act(Action::open);
+        Rows rows(ui);
+        rows.group("files", [&] { draw_files(ui); });
         if (ui.workspace.session) {
-          ImGui::SameLine();
-          if (button(ui.controls, "export", "Export…", "the focused panel as a picture or its numbers",
-                     keys_of(Action::export_view)))
-            ui.act(Action::export_view);
-          separator(ui);
-          draw_head_selector(ui);
-          separator(ui);
-          draw_slot_choice(ui);
-          separator(ui);
-          draw_layout_choice(ui);
-          ImGui::SameLine();
-          if (toggle(ui.controls, "zoom.lock", "Lock zoom", ui.workspace.zoom_locked,
-                     "all maps (attention, blocks) zoom and move together", keys_of(Action::lock_zoom)))
-            ui.act(Action::lock_zoom);
-          ImGui::SameLine(0, ui.px(2));
-          if (toggle(ui.controls, "minimap", "Minimap", ui.settings.minimap,
-                     "where you are, in the corner of a zoomed map; click or drag in it",
-                     keys_of(Action::minimap)))
-            ui.act(Action::minimap);
+          rows.group("head", [&] { draw_head_selector(ui); });
+          rows.group("slots", [&] { draw_slot_choice(ui); });
+          rows.group("layout", [&] { draw_layout_choice(ui); });
+          rows.group("zoom", [&] { draw_zoom_choice(ui); });
         }
-        draw_looks(ui);
+        rows.group(
+            "looks", [&] { draw_looks(ui); }, true);
+        ui.toolbar_rows = rows.count();
       },
       ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
 }

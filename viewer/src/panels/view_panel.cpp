@@ -49,17 +49,40 @@ class PanelDrawer {
     in_area(
         id_.c_str(), area,
         [&] {
+          draw_background(area, place.picture);
           draw_head();
           const ImVec2 at = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
-          place.picture = {at.x, at.y, at.x + std::max(1.0f, std::floor(room.x)),
-                           at.y + std::max(1.0f, std::floor(room.y))};
+          const float x = std::round(at.x), y = std::round(at.y);
+          place.picture = {x, y, x + std::max(1.0f, std::floor(room.x)),
+                           y + std::max(1.0f, std::floor(room.y))};
           draw_picture(place.picture);
         },
-        ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse);
+        ImGuiWindowFlags_NoScrollbar | ImGuiWindowFlags_NoScrollWithMouse | ImGuiWindowFlags_NoBackground);
     ImGui::PopStyleVar();
   }
 
  private:
+  // Background and border, but nothing under the picture, which covers it: without a graphics card every
+  // pixel costs. `picture` is where the last frame had it.
+  void draw_background(const Area& area, const Area& picture) const {
+    const Palette& palette = ui_.appearance.palette();
+    ImDrawList& list = *ImGui::GetWindowDrawList();
+    const auto fill = [&](float x0, float y0, float x1, float y1) {
+      if (x1 > x0 && y1 > y0) list.AddRectFilled({x0, y0}, {x1, y1}, to_u32(palette.panel));
+    };
+    const bool inside = picture.x0 >= area.x0 && picture.y0 >= area.y0 && picture.x1 <= area.x1 &&
+                        picture.y1 <= area.y1 && picture_.shot() != nullptr;
+    if (inside) {
+      fill(area.x0, area.y0, area.x1, picture.y0);
+      fill(area.x0, picture.y0, picture.x0, picture.y1);
+      fill(picture.x1, picture.y0, area.x1, picture.y1);
+      fill(area.x0, picture.y1, area.x1, area.y1);
+    } else {
+      fill(area.x0, area.y0, area.x1, area.y1);
+    }
+    list.AddRect(area.begin(), area.end(), to_u32(palette.border));
+  }
+
   // A line of controls
   // ----------------------------------------------------------------------------------------
 
@@ -127,6 +150,20 @@ class PanelDrawer {
     const float gap = ui_.px(2);
     const bool playing = ui_.playback.playing && ui_.playback.panel == index_;
     const auto focus = [&] { w_.focused = index_; };
+    auto step = static_cast<int>(ui_.playback_step(panel_));
+    const std::string words = panel_.view->name() == "kmeans" ? fmt::format("pass {}", step)
+                              : step < 0                      ? std::string("diagonal")
+                              : step == last                  ? std::string("all levels")
+                                                              : fmt::format("to level {}", step);
+    // Slider and words where they leave room for the buttons at the right.
+    const float slider = ui_.px(84), spacing = ImGui::GetStyle().ItemSpacing.x;
+    const float buttons = button_width("▶") + button_width("◂") + button_width("▸") + 2 * gap + spacing;
+    const float words_width = ImGui::CalcTextSize(words.c_str()).x + spacing;
+    const float room = ImGui::GetWindowContentRegionMax().x -
+                       (ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x) - buttons - buttons_width() -
+                       ui_.px(8);
+    const bool with_slider = room >= slider + gap + words_width,
+               with_words = with_slider || room >= words_width;
     ImGui::SameLine();
     if (button(ui_.controls, id_ + ".play", playing ? "❚❚" : "▶", "play level by level, or pass by pass",
                keys_of(Action::play))) {
@@ -138,38 +175,49 @@ class PanelDrawer {
       focus();
       ui_.step_playback(-1);
     }
-    ImGui::SameLine(0, gap);
-    auto step = static_cast<int>(ui_.playback_step(panel_));
-    ImGui::SetNextItemWidth(ui_.px(84));
-    if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), ""))
-      ui_.set_playback_step(panel_, step);
-    ui_.controls.note(id_ + ".step");
+    if (with_slider) {
+      ImGui::SameLine(0, gap);
+      ImGui::SetNextItemWidth(slider);
+      if (ImGui::SliderInt("##step", &step, static_cast<int>(first), static_cast<int>(last), ""))
+        ui_.set_playback_step(panel_, step);
+      ui_.controls.note(id_ + ".step");
+    }
     ImGui::SameLine(0, gap);
     if (button(ui_.controls, id_ + ".step_on", "▸", "one on", keys_of(Action::step_playback, 1))) {
       focus();
       ui_.step_playback(1);
     }
-    const std::string words = panel_.view->name() == "kmeans" ? fmt::format("pass {}", step)
-                              : step < 0                      ? std::string("diagonal")
-                              : step == last                  ? std::string("all levels")
-                                                              : fmt::format("to level {}", step);
+    if (!with_words) return;
     ImGui::SameLine();
     ImGui::AlignTextToFramePadding();
     ImGui::TextDisabled("%s", words.c_str());
   }
 
+  // Width of all buttons at the right.
+  [[nodiscard]] float buttons_width() const {
+    return button_width("i") + button_width("−") + button_width("+") + button_width("Fit") +
+           button_width("□") + 4 * ui_.px(2);
+  }
+
   void draw_buttons() {
-    const float gap = ui_.px(2);
-    const float width =
-        button_width("−") + button_width("+") + button_width("Fit") + button_width("□") + 3 * gap;
-    ImGui::SameLine(0, 0);
-    const float left = ImGui::GetWindowContentRegionMax().x - width;
-    if (left < ImGui::GetCursorPosX() + ui_.px(4)) {
-      // No room: the mouse, keys and the sidebar do the same.
-      ImGui::NewLine();
-      return;
+    const float gap = ui_.px(2), right = ImGui::GetWindowContentRegionMax().x;
+    const float used = ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x + ui_.px(4);
+    // With little room zooming is left to the mouse, the keys and the sidebar.
+    const bool all = right - buttons_width() >= used;
+    const float left = all ? right - buttons_width() : right - button_width("i") - button_width("□") - gap;
+    if (left < used) return;
+    ImGui::SameLine(left);
+    draw_caption_button();
+    ImGui::SameLine(0, gap);
+    if (all) draw_zoom_buttons(gap);
+    if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
+               keys_of(Action::maximise))) {
+      w_.focused = index_;
+      ui_.act(Action::maximise);
     }
-    ImGui::SetCursorPosX(left);
+  }
+
+  void draw_zoom_buttons(float gap) {
     if (button(ui_.controls, id_ + ".zoom_out", "−", "zoom out; or the wheel", keys_of(Action::zoom_out))) {
       w_.focused = index_;
       ui_.act(Action::zoom_out);
@@ -184,11 +232,21 @@ class PanelDrawer {
     if (button(ui_.controls, id_ + ".fit", "Fit", "everything; or a double click", keys_of(Action::fit)))
       w_.set_zoom(panel_, std::nullopt);
     ImGui::SameLine(0, gap);
-    if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
-               keys_of(Action::maximise))) {
-      w_.focused = index_;
-      ui_.act(Action::maximise);
-    }
+  }
+
+  // What the picture's caption says: small pictures have no room for it.
+  void draw_caption_button() {
+    const Shot* shot = picture_.shot();
+    const std::string caption = shot != nullptr ? shot->drawn.caption : "";
+    if (button(ui_.controls, id_ + ".caption", "i", caption)) ImGui::OpenPopup("caption");
+    ImGui::SetNextWindowSize({ui_.px(460), 0});
+    if (!ImGui::BeginPopup("caption")) return;
+    ImGui::PushTextWrapPos(0);
+    ImGui::TextUnformatted(caption.c_str());
+    ui_.controls.note(id_ + ".caption_text");
+    ImGui::PopTextWrapPos();
+    if (ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape), false)) ImGui::CloseCurrentPopup();
+    ImGui::EndPopup();
   }
 
   // The picture
@@ -205,7 +263,7 @@ class PanelDrawer {
       origin_ = area.begin();
       scale_x_ = area.width() / static_cast<float>(std::max(1, shot->drawn.image.width));
       scale_y_ = area.height() / static_cast<float>(std::max(1, shot->drawn.image.height));
-      list.AddImage(texture(picture_), area.begin(), area.end());
+      list.AddImage(texture(picture_, scale_x_ != 1 || scale_y_ != 1), area.begin(), area.end());
       draw_zoom_preview(*shot, list);
       const bool over_minimap = draw_minimap(*shot, list, hovered);
       if (!over_minimap) handle_mouse(*shot, list, hovered, active);
@@ -216,7 +274,9 @@ class PanelDrawer {
     list.PopClipRect();
   }
 
-  [[nodiscard]] static ImTextureID texture(const Picture& picture) {
+  // `smooth`: shown at another size than its own.
+  [[nodiscard]] static ImTextureID texture(Picture& picture, bool smooth) {
+    picture.texture().set_smooth(smooth);
     return reinterpret_cast<ImTextureID>(static_cast<std::intptr_t>(picture.texture().id()));
   }
 
@@ -229,7 +289,7 @@ class PanelDrawer {
   }
 
   // Until the picture of a new zoom is there, the old one is stretched to where it belongs.
-  void draw_zoom_preview(const Shot& shot, ImDrawList& list) const {
+  void draw_zoom_preview(const Shot& shot, ImDrawList& list) {
     if (shot.view != panel_.view || shot.view_settings.zoom == panel_.settings.zoom) return;
     const std::optional<Zoom> zoom = panel_.settings.zoom ? panel_.settings.zoom : picture_.whole();
     if (!zoom) return;
@@ -252,7 +312,7 @@ class PanelDrawer {
       list.AddRectFilled(begin, end, to_u32(ui_.appearance.palette().panel));
       const auto w = static_cast<float>(shot.drawn.image.width),
                  h = static_cast<float>(shot.drawn.image.height);
-      list.AddImage(texture(picture_), low, high,
+      list.AddImage(texture(picture_, true), low, high,
                     {static_cast<float>(old.box.x0) / w, static_cast<float>(old.box.y0) / h},
                     {static_cast<float>(old.box.x1) / w, static_cast<float>(old.box.y1) / h});
       list.PopClipRect();
@@ -264,7 +324,7 @@ class PanelDrawer {
     const auto& zoom = panel_.settings.zoom;
     if (!zoom || !ui_.settings.minimap || !has_minimap(*panel_.view) || shot.drawn.frames.empty())
       return false;
-    const Picture& overview = *ui_.overviews[index_];
+    Picture& overview = *ui_.overviews[index_];
     const Shot* whole = overview.shot();
     if (whole == nullptr || whole->view != panel_.view || whole->drawn.frames.empty()) return false;
     const render::Frame& source = whole->drawn.frames.front();
@@ -280,7 +340,7 @@ class PanelDrawer {
                h = static_cast<float>(whole->drawn.image.height);
     const Palette& palette = ui_.appearance.palette();
     list.AddRectFilled({begin.x - 3, begin.y - 3}, {end.x + 3, end.y + 3}, to_u32(palette.panel), 3);
-    list.AddImage(texture(overview), begin, end,
+    list.AddImage(texture(overview, true), begin, end,
                   {static_cast<float>(source.box.x0) / w, static_cast<float>(source.box.y0) / h},
                   {static_cast<float>(source.box.x1) / w, static_cast<float>(source.box.y1) / h});
     list.AddRect({begin.x - 3, begin.y - 3}, {end.x + 3, end.y + 3}, to_u32(palette.border), 3);
@@ -393,7 +453,7 @@ class PanelDrawer {
                        to_u32(ui_.appearance.palette().accent.with_alpha(0.2)));
     const double a = drag.frame.x.to_value(from), b = drag.frame.x.to_value(to);
     if (std::isfinite(a) && std::isfinite(b) && a != b)
-      w_.selection.filter = ValueFilter{std::min(a, b), std::max(a, b)};
+      w_.selection.filter = ValueFilter{std::min(a, b), std::max(a, b), panel_.settings.per};
   }
 
   void click(const Hit& hit) {
@@ -457,7 +517,7 @@ class PanelDrawer {
              : "waiting for its turn …";
     // A veil over what is out of date, once it takes long enough to be read.
     if (picture_.shot() == nullptr || picture_.seconds_computing() > kQuick) {
-      if (picture_.shot() != nullptr)
+      if (picture_.shot() != nullptr && !picture_.is_outline())
         list.AddRectFilled(area.begin(), area.end(), to_u32(palette.panel.with_alpha(0.55)));
       const ImVec2 size = ImGui::CalcTextSize(text.c_str());
       const ImVec2 at{area.x0 + 0.5f * (area.width() - size.x), area.y0 + 0.5f * (area.height() - size.y)};

@@ -654,11 +654,20 @@ class MarkPainter {
     if (!std::isfinite(at)) return;
     if (m.vertical) {
       if (at < box.x0 || at > box.x1) return;
-      // On the side with more room.
-      const bool right =
-          box.x1 - at >= at - box.x0 || box.x1 - at > canvas_.text_width(m.name, kNameFont) + 2 * gap;
-      write_inside(m.name, {right ? at + gap : at - gap, box.y0 + gap}, right ? HAlign::left : HAlign::right,
-                   VAlign::top, canvas_.theme().muted);
+      // On the side with more room, below the names of guides close by.
+      const double width = canvas_.text_width(m.name, kNameFont), height = canvas_.line_height(kNameFont);
+      const bool right = box.x1 - at >= at - box.x0 || box.x1 - at > width + 2 * gap;
+      const double x = right ? at + gap : at - gap;
+      double y = box.y0 + gap;
+      const auto taken = [&] {
+        const PixelBox place =
+            canvas_.text_box(m.name, kNameFont, {x, y}, right ? HAlign::left : HAlign::right, VAlign::top);
+        return std::any_of(guide_names_.begin(), guide_names_.end(),
+                           [&](const PixelBox& other) { return place.overlaps(other); });
+      };
+      while (taken() && y + 2 * height < box.y1) y += height;
+      write_inside(m.name, {x, y}, right ? HAlign::left : HAlign::right, VAlign::top, canvas_.theme().muted);
+      guide_names_.push_back(obstacles_.back());
     } else {
       if (at < box.y0 || at > box.y1) return;
       const bool above = at - box.y0 > canvas_.line_height(kNameFont) + gap;
@@ -750,7 +759,7 @@ class MarkPainter {
     return scatter != nullptr && !scatter->names.empty();
   });
   std::vector<Name> names_;
-  std::vector<PixelBox> obstacles_;
+  std::vector<PixelBox> obstacles_, guide_names_;
   std::vector<Point> avoid_;
 };
 
@@ -795,7 +804,9 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
   const double top = box.y0 + (headed ? height : 0);
   const std::vector<double> widths = column_widths(table, canvas, box.width());
   const auto fitting = static_cast<std::size_t>(std::max(0.0, std::floor((box.y1 - top) / height)));
-  const std::size_t shown = std::min(table.rows.size(), fitting);
+  // Where not all rows fit, the last line says how many are missing.
+  const bool cut = fitting < table.rows.size();
+  const std::size_t shown = cut ? fitting - std::min<std::size_t>(fitting, 1) : table.rows.size();
 
   const auto write_cells = [&](const std::vector<std::string>& cells, double y, Color color, double indent) {
     double x = box.x0;
@@ -833,7 +844,12 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
     }
     write_cells(row.cells, y, theme.ink, indent);
   }
-  if (shown < table.rows.size())
+  if (cut && fitting > 0)
+    canvas.text(
+        canvas.fitted(fmt::format("… {} more rows", table.rows.size() - shown), kTickFont, box.width()),
+        kTickFont, theme.muted, {box.x0, top + (static_cast<double>(shown) + 0.5) * height}, HAlign::left,
+        VAlign::middle, TextRole::mark);
+  if (cut)
     notes.push_back(fmt::format("{} of {} rows of a table left out for lack of room.",
                                 table.rows.size() - shown, table.rows.size()));
   const double rows = std::max(1.0, std::floor((box.y1 - top) / height));
@@ -955,7 +971,7 @@ void draw_color_bar(const ColorBar& bar, const Furniture& f, const Frame& frame,
   }
   if (f.bar_labelled) {
     const double x = text_x + f.bar_tick_width + canvas.px(kLabelGap);
-    canvas.text(canvas.fitted(bar.label, kLabelFont, frame.box.height()), kLabelFont, theme.ink,
+    canvas.text(canvas.fitted(bar.label, bar.brief, kLabelFont, frame.box.height()), kLabelFont, theme.ink,
                 {x, 0.5 * (frame.box.y0 + frame.box.y1)}, HAlign::left, VAlign::middle, TextRole::label,
                 true);
   }
@@ -968,7 +984,7 @@ void draw_labels(const Axes& axes, const Furniture& f, const Frame& frame, Canva
   if (f.x_labelled) {
     // Under the middle of the frame; a label wider than that may use the room of the furniture beside it.
     const double left = box.x0 - f.margins.left, right = box.x1 + f.margins.right;
-    const std::string label = canvas.fitted(axes.x.label, kLabelFont, right - left);
+    const std::string label = canvas.fitted(axes.x.label, axes.x.brief, kLabelFont, right - left);
     const double half = 0.5 * canvas.text_width(label, kLabelFont);
     const double middle = std::max(left + half, std::min(0.5 * (box.x0 + box.x1), right - half));
     canvas.text(label, kLabelFont, theme.ink,
@@ -976,7 +992,7 @@ void draw_labels(const Axes& axes, const Furniture& f, const Frame& frame, Canva
                 HAlign::center, VAlign::top, TextRole::label);
   }
   if (f.y_labelled)
-    canvas.text(canvas.fitted(axes.y.label, kLabelFont, box.height()), kLabelFont, theme.ink,
+    canvas.text(canvas.fitted(axes.y.label, axes.y.brief, kLabelFont, box.height()), kLabelFont, theme.ink,
                 {box.x0 - f.margins.left, 0.5 * (box.y0 + box.y1)}, HAlign::left, VAlign::middle,
                 TextRole::label, true);
   draw_legend(

@@ -130,6 +130,7 @@ struct AxisGroup {
 
 struct Axis {
   std::string label = {};
+  std::string brief = {};  ///< what is written where there is no room for the label
   ScaleKind kind = ScaleKind::linear;
   std::optional<Range> range = {};  ///< absent: what the marks span
   std::optional<bool> reversed =
@@ -144,6 +145,7 @@ struct Axis {
 /// The key to a heatmap's colours, on the right of the frame.
 struct ColorBar {
   std::string label = {};
+  std::string brief = {};  ///< where there is no room for the label
   Colormap colormap = {};
   Scale scale = {};
   TickStyle tick_style = TickStyle::decimal;

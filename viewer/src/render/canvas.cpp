@@ -207,6 +207,11 @@ std::string Canvas::fitted(std::string_view text, Font font, double width) const
   return best == kEllipsis ? std::string() : best;
 }
 
+std::string Canvas::fitted(std::string_view text, std::string_view brief, Font font, double width) const {
+  const bool fits = brief.empty() || text_width(drawable(text), font) <= width;
+  return fitted(fits ? text : brief, font, width);
+}
+
 std::vector<std::string> Canvas::wrapped(std::string_view text, Font font, double width,
                                          std::size_t most_lines) const {
   std::vector<std::string> lines;

@@ -90,6 +90,9 @@ class Canvas {
   [[nodiscard]] double line_height(Font font) const;
   /// `text`, shortened with an ellipsis to at most `width`; empty if not even that fits.
   [[nodiscard]] std::string fitted(std::string_view text, Font font, double width) const;
+  /// `text` if it fits; else `brief`, if there is one, shortened if need be.
+  [[nodiscard]] std::string fitted(std::string_view text, std::string_view brief, Font font,
+                                   double width) const;
   /// Lines of at most `width`, broken between words where possible; at most `most_lines`, the last one
   /// shortened.
   [[nodiscard]] std::vector<std::string> wrapped(std::string_view text, Font font, double width,

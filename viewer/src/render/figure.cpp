@@ -11,6 +11,7 @@ namespace {
 constexpr Font kTitleFont{15, true};
 constexpr Font kCaptionFont{10.5, false};
 constexpr double kMargin = 18, kTitleGap = 12, kCaptionGap = 14, kColGap = 26, kRowGap = 14;
+constexpr double kLeastHeightForCaption = 440;
 constexpr double kLeastWidth = 56, kLeastHeight = 34;  // of a frame that still has furniture
 constexpr int kPasses = 4;  // ticks depend on sizes, sizes on ticks: settles after two
 
@@ -125,7 +126,7 @@ Drawn Figure::draw_once(const std::vector<std::string>& notes) const {
       area.y0 += canvas.line_height(kTitleFont) + canvas.px(kTitleGap);
     const auto most_lines = static_cast<std::size_t>(std::max(1.0, 0.3 * picture.height() / caption_height));
     caption_lines.clear();
-    if (detail < Detail::no_caption)
+    if (detail < Detail::no_caption && picture.height() >= canvas.px(kLeastHeightForCaption))
       caption_lines =
           canvas.wrapped(text, kCaptionFont, inner.width(), detail == Detail::all ? most_lines : 1);
     if (!caption_lines.empty())
@@ -145,7 +146,7 @@ Drawn Figure::draw_once(const std::vector<std::string>& notes) const {
     drawn.frames.push_back(draw_axes(cells_[i]->axes, canvas, box, detail, drawn.notes));
   }
   if (detail < Detail::no_labels)
-    canvas.text(canvas.fitted(title, kTitleFont, inner.width()), kTitleFont, canvas.theme().ink,
+    canvas.text(canvas.fitted(title, brief_title, kTitleFont, inner.width()), kTitleFont, canvas.theme().ink,
                 {inner.x0, inner.y0}, HAlign::left, VAlign::top, TextRole::title);
   double y = inner.y1 - static_cast<double>(caption_lines.size()) * caption_height;
   for (const std::string& line : caption_lines) {
@@ -160,6 +161,7 @@ Drawn Figure::draw_once(const std::vector<std::string>& notes) const {
     if (std::find(unique.begin(), unique.end(), note) == unique.end()) unique.push_back(note);
   drawn.notes = std::move(unique);
   drawn.texts = canvas.texts();
+  drawn.caption = std::move(text);
   drawn.image = canvas.image();
   return drawn;
 }

@@ -26,9 +26,12 @@ struct Drawn {
   std::vector<Frame> frames;       ///< of the plots, in the order in which they were added
   std::vector<TextBox> texts;      ///< all text, in the order of drawing
   std::vector<std::string> notes;  ///< what the caption adds: aggregation, things left out
+  std::string caption;             ///< with the notes; also where the picture has no room for it
 };
 
-/// Plots on a grid. Frames in one row or column of the grid are aligned; all text has room and none is cut
+/// Plots on a grid. A small picture, such as one of many panels of a window, has no caption: there it takes
+/// more room than it is worth, and whoever shows the picture has its text.
+/// Frames in one row or column of the grid are aligned; all text has room and none is cut
 /// off. What a small picture has no room for is left out in the order of Detail. Drawing the same figure
 /// gives the same pixels.
 class Figure {
@@ -36,6 +39,7 @@ class Figure {
   explicit Figure(FigureOptions options) : options_(options) {}
 
   std::string title;
+  std::string brief_title;  ///< where there is no room for the title
   std::string caption;
   std::vector<double> row_weights, col_weights;  ///< relative sizes of the frames; missing ones are 1
 

@@ -2,18 +2,18 @@
 
 #include <fmt/format.h>
 #include <png.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <new>
 
 #include "muse/check.h"
 
 namespace muse::render {
 namespace {
-
-constexpr std::size_t kAfterHeader = 8 + 25;  // the signature and the IHDR chunk, which always comes first
 
 std::string big_endian(std::uint32_t value) {
   std::string bytes;
@@ -28,22 +28,50 @@ std::uint32_t read_big_endian(std::string_view bytes) {
   return value;
 }
 
-// The checksum of PNG chunks (ISO 3309), a bit at a time: the texts are short.
-std::uint32_t crc_of(std::string_view bytes) {
-  std::uint32_t crc = 0xffffffffu;
-  for (const char byte : bytes) {
-    crc ^= static_cast<std::uint8_t>(byte);
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) != 0 ? 0xedb88320u : 0u);
-  }
-  return ~crc;
+// A chunk of a PNG file: length, type, body, checksum of type and body.
+std::string chunk(std::string_view type, std::string_view body) {
+  const std::string checked = std::string(type).append(body);
+  const auto crc =
+      crc32(0, reinterpret_cast<const Bytef*>(checked.data()), static_cast<uInt>(checked.size()));
+  return big_endian(static_cast<std::uint32_t>(body.size())) + checked +
+         big_endian(static_cast<std::uint32_t>(crc));
 }
 
 // An international text chunk: keyword, no compression, no language, UTF-8 text.
 std::string text_chunk(const std::string& keyword, const std::string& text) {
   MUSE_REQUIRE(!keyword.empty() && keyword.size() < 80,
                "PNG text: expected a keyword of 1 to 79 letters, found '", keyword, "'");
-  const std::string body = "iTXt" + keyword + std::string(5, '\0') + text;
-  return big_endian(static_cast<std::uint32_t>(body.size() - 4)) + body + big_endian(crc_of(body));
+  return chunk("iTXt", keyword + std::string(5, '\0') + text);
+}
+
+bool is_opaque(const Image& image) {
+  for (std::size_t alpha = 3; alpha < image.pixels.size(); alpha += 4)
+    if (image.pixels[alpha] != 255) return false;
+  return true;
+}
+
+// Rows of pixels as PNG has them: each after the number of its filter. Unfiltered: our pictures are flat
+// areas and text, which compress better so than by differences.
+std::string rows_of(const Image& image, bool opaque) {
+  std::string rows;
+  const auto row_bytes = static_cast<std::size_t>(image.width) * 4;
+  for (std::size_t begin = 0; begin < image.pixels.size(); begin += row_bytes) {
+    rows += '\0';
+    for (std::size_t i = begin; i < begin + row_bytes; i += 4)
+      rows.append(reinterpret_cast<const char*>(&image.pixels[i]), opaque ? 3 : 4);
+  }
+  return rows;
+}
+
+std::string deflated(const std::string& bytes) {
+  std::string small(compressBound(static_cast<uLong>(bytes.size())), '\0');
+  auto size = static_cast<uLongf>(small.size());
+  const int result =
+      compress2(reinterpret_cast<Bytef*>(small.data()), &size, reinterpret_cast<const Bytef*>(bytes.data()),
+                static_cast<uLong>(bytes.size()), Z_BEST_COMPRESSION);
+  if (result != Z_OK) throw std::bad_alloc();  // the only way in which it can fail
+  small.resize(size);
+  return small;
 }
 
 // The text of every uncompressed iTXt chunk. The file has been decoded before, so chunk lengths can be
@@ -110,23 +138,19 @@ std::string encode_png(const Image& image, const PngTexts& texts) {
                        4 * static_cast<std::size_t>(image.width) * static_cast<std::size_t>(image.height),
                "an image of ", image.width, " x ", image.height, " with ", image.pixels.size(),
                " bytes of pixels");
-  png_image header{};
-  header.version = PNG_IMAGE_VERSION;
-  header.width = static_cast<png_uint_32>(image.width);
-  header.height = static_cast<png_uint_32>(image.height);
-  header.format = PNG_FORMAT_RGBA;
-
-  // Encode into the largest size that the file can have, then keep what was used.
-  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(header);
-  std::string file(size, '\0');
-  if (png_image_write_to_memory(&header, file.data(), &size, 0, image.pixels.data(), 0, nullptr) == 0)
-    throw FileError(fmt::format("PNG: cannot be encoded: {}", static_cast<const char*>(header.message)));
-  file.resize(size);
-
-  // Texts go right after the header, where readers that stop at the pixels still see them.
-  std::string chunks;
-  for (const auto& [keyword, text] : texts) chunks += text_chunk(keyword, text);
-  file.insert(kAfterHeader, chunks);
+  const bool opaque = is_opaque(image);
+  std::string file = "\x89PNG\r\n\x1a\n";
+  // Size, 8 bits a channel, colours with or without alpha; compression, filters and order as there is only
+  // one of.
+  file += chunk("IHDR", big_endian(static_cast<std::uint32_t>(image.width)) +
+                            big_endian(static_cast<std::uint32_t>(image.height)) +
+                            std::string{8, static_cast<char>(opaque ? 2 : 6), 0, 0, 0});
+  // The colours are those of a screen.
+  file += chunk("sRGB", std::string(1, '\0'));
+  // Texts come before the pixels: readers that stop at those still see them.
+  for (const auto& [keyword, text] : texts) file += text_chunk(keyword, text);
+  file += chunk("IDAT", deflated(rows_of(image, opaque)));
+  file += chunk("IEND", "");
   return file;
 }
 

@@ -40,6 +40,7 @@ class AttentionContent : public ViewContent {
       : session_(analysis.shared_session()), state_(state) {
     const Index level =
         sorted() ? block_in_focus(*session_, state.a(), state.view, state.selection).level : 0;
+    counted_ = analysis.counted_queries(state, task);
     const std::optional<Zoom>& zoom = state.view.zoom;
     queries_ = places_of(zoom ? std::optional(zoom->y) : std::nullopt, queries_of(*session_, state.a()));
     keys_ = places_of(zoom ? std::optional(zoom->x) : std::nullopt, keys_of(*session_, state.a()));
@@ -48,7 +49,8 @@ class AttentionContent : public ViewContent {
       // for.
       const MapKind map =
           state.comparing() && state.view.map == MapKind::exact ? MapKind::approximate : state.view.map;
-      Panel panel{.slot = slot, .pyramid = analysis.pyramid(slot, map, state.view.sort, level, task)};
+      Panel panel{.slot = slot,
+                  .pyramid = analysis.pyramid(slot, map, state.view.sort, level, task, counted_)};
       panel.view = panel.pyramid->view(queries_.begin, queries_.end, keys_.begin, keys_.end, kMostCells,
                                        state.view.aggregate, metric(), task);
       map_ = map;
@@ -66,6 +68,7 @@ class AttentionContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = title();
+    figure.brief_title = fmt::format("Attention: {}", name_of(map_));
     std::vector<float> all;
     for (const Panel& panel : panels_) add_values(panel.view, panel, all);
     const bool is_signed_map = map_ == MapKind::difference &&
@@ -218,8 +221,12 @@ class AttentionContent : public ViewContent {
     const Range x{static_cast<double>(keys_.begin), static_cast<double>(keys_.end)};
     const Range y{static_cast<double>(queries_.begin), static_cast<double>(queries_.end)};
     axes.equal_aspect = x.high - x.low == y.high - y.low;
-    axes.x = {.label = "key" + order, .range = x, .tick_style = TickStyle::tokens};
-    axes.y = {.label = "query" + order, .range = y, .reversed = true, .tick_style = TickStyle::tokens};
+    axes.x = {.label = "key" + order, .brief = "key", .range = x, .tick_style = TickStyle::tokens};
+    axes.y = {.label = "query" + order,
+              .brief = "query",
+              .range = y,
+              .reversed = true,
+              .tick_style = TickStyle::tokens};
     axes.color_bar = color_bar_of(map, bar_label);
     axes.color_bar->missing.clear();
     axes.add(std::move(map));
@@ -314,6 +321,7 @@ class AttentionContent : public ViewContent {
                           cell, cell);
     text += fmt::format(" Colours: {}{}.", quantity.words,
                         state_.view.leave_sink_out ? ", the first token left out of the range" : "");
+    text += counted_text(counted_, state_.selection);
     if (map_ != MapKind::exact)
       text += " A far cluster's weight is spread over its tokens by their shares (3.3); in float.";
     if (sorted())
@@ -331,6 +339,7 @@ class AttentionContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  CountedQueries counted_;
   MapView difference_;
   MapKind map_ = MapKind::exact;
   Places queries_{0, 1}, keys_{0, 1};
@@ -346,6 +355,7 @@ class AttentionView : public View {
            "cluster";
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1000, .height = 900}; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<AttentionContent>(analysis, state, task);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 
 #include "views/block_parts_axes.h"
 #include "views/error_parts.h"
@@ -17,19 +18,21 @@ class BlockErrorContent : public ViewContent {
  public:
   BlockErrorContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
-    for (const Slot& slot : state.slots) parts_.push_back(analysis.block_parts(slot, task));
+    counted_ = analysis.counted_queries(state, task);
+    for (const Slot& slot : state.slots) parts_.push_back(analysis.block_parts(slot, task, counted_));
   }
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each block: {}", part_error_formula(metric()));
+    figure.brief_title = fmt::format("Error of each block: {}", name_of(metric()));
     // The table has room beside the maps, or is left out: the numbers have all blocks.
     const auto maps = static_cast<double>(parts_.size() + (same_blocks() ? 1 : 0));
     const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
     std::vector<double> values;
     for (const auto& parts : parts_)
       for (const BlockPart& part : parts->blocks)
-        if (part.block.level >= 0) values.push_back(part.error.by(metric()));
+        if (part.block.level >= 0) values.push_back(value_of(part));
     const QuantityScale quantity =
         quantity_scale(std::span<const double>(values), is_signed(metric()), state_.view);
     int col = 0;
@@ -38,7 +41,7 @@ class BlockErrorContent : public ViewContent {
       if (parts_.size() > 1) axes.title = s == 0 ? "A" : "B";
       add_blocks(axes,
                  {.parts = parts_[s].get(),
-                  .value = [this](const BlockPart& part) { return part.error.by(metric()); },
+                  .value = [this](const BlockPart& part) { return value_of(part); },
                   .quantity = quantity,
                   .value_label = fmt::format("{} error", name_of(metric()))},
                  state_, selection, options.dark);
@@ -121,6 +124,12 @@ class BlockErrorContent : public ViewContent {
  private:
   [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
 
+  // What colours say; nothing where the selected range leaves nothing of the block.
+  [[nodiscard]] double value_of(const BlockPart& part) const {
+    return part_counts(part.error, ErrorPer::block, state_) ? part.error.by(metric())
+                                                            : std::numeric_limits<double>::quiet_NaN();
+  }
+
   [[nodiscard]] bool same_blocks() const {
     return parts_.size() == 2 &&
            std::equal(parts_[0]->blocks.begin(), parts_[0]->blocks.end(), parts_[1]->blocks.begin(),
@@ -131,13 +140,13 @@ class BlockErrorContent : public ViewContent {
   [[nodiscard]] double difference_at(const BlockPart& part) const {
     const auto other = std::find_if(parts_[1]->blocks.begin(), parts_[1]->blocks.end(),
                                     [&](const BlockPart& b) { return b.block == part.block; });
-    return part.error.by(metric()) - other->error.by(metric());
+    return value_of(part) - value_of(*other);
   }
 
   [[nodiscard]] std::vector<const BlockPart*> worst_blocks() const {
     std::vector<const BlockPart*> blocks;
     for (const BlockPart& part : parts_.front()->blocks)
-      if (part.block.level >= 0) blocks.push_back(&part);
+      if (part.block.level >= 0 && part_counts(part.error, ErrorPer::block, state_)) blocks.push_back(&part);
     const auto key = [&](const BlockPart* part) {
       if (state_.view.table_sort == TableSort::mass) return part->error.exact_mass;
       if (state_.view.table_sort == TableSort::bias) return std::abs(part->error.lse_bias);
@@ -182,6 +191,7 @@ class BlockErrorContent : public ViewContent {
                           parts_.size() > 1 ? (s == 0 ? "A: " : "B: ") : "",
                           short_number(parts_[s]->rel_sq_err, 4), short_number(share, 4));
     }
+    text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::block, state_.selection);
     return text + fmt::format(
                       " Colours: {}. share: signed part of the head's error; mass: mean exact weight on the "
                       "block's keys; bias: mean L̂ − L of the block (nats). Diagonal blocks are exact.",
@@ -191,6 +201,7 @@ class BlockErrorContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<std::shared_ptr<const BlockParts>> parts_;
+  CountedQueries counted_;
 };
 
 }  // namespace

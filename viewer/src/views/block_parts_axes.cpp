@@ -47,14 +47,17 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
   }
   axes.equal_aspect = !state.view.zoom;
   axes.x = {.label = "key position (tokens)",
+            .brief = "key",
             .range = state.view.zoom ? state.view.zoom->x : Range{0, Nk},
             .tick_style = TickStyle::tokens};
   axes.y = {.label = "query position (tokens)",
+            .brief = "query",
             .range = state.view.zoom ? state.view.zoom->y : Range{0, Nq},
             .reversed = true,
             .tick_style = TickStyle::tokens};
   Rects exact{.label = "exact", .hatch = theme.muted.with_alpha(0.8), .outline = theme.muted};
   Rects later{.label = "not summed yet", .outline = theme.line.with_alpha(0.7)};
+  Rects outside{.label = "outside of the selected range", .outline = theme.line.with_alpha(0.7)};
   std::map<Index, Rects> far;
   bool missing = false;
   for (const BlockPart& part : blocks.parts->blocks) {
@@ -63,6 +66,8 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
       exact.boxes.push_back(box_of(part.block));
     } else if (blocks.up_to && level > *blocks.up_to) {
       later.boxes.push_back(box_of(part.block));
+    } else if (blocks.counts && !blocks.counts(part)) {
+      outside.boxes.push_back(box_of(part.block));
     } else {
       Rects& rects = far[level];
       rects.boxes.push_back(box_of(part.block));
@@ -86,9 +91,12 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
     axes.add(std::move(rects));
   }
   if (!later.boxes.empty()) axes.add(std::move(later));
+  if (!outside.boxes.empty()) axes.add(std::move(outside));
   if (blocks.value) {
-    ColorBar bar{
-        .label = blocks.value_label, .colormap = blocks.quantity.colormap, .scale = blocks.quantity.scale};
+    ColorBar bar{.label = blocks.value_label,
+                 .brief = blocks.value_brief,
+                 .colormap = blocks.quantity.colormap,
+                 .scale = blocks.quantity.scale};
     for (const BlockPart& part : blocks.parts->blocks) {
       if (part.block.level < 0) continue;
       const double position = blocks.quantity.scale.to_unit(blocks.value(part));

@@ -13,7 +13,9 @@ struct BlockAxes {
   std::function<double(const BlockPart&)> value = {};  ///< what colours say; absent: the level
   QuantityScale quantity = {};
   std::string value_label = {};
-  std::optional<Index> up_to = {};  ///< levels beyond are outlines only
+  std::string value_brief = {};                       ///< where there is no room for it
+  std::optional<Index> up_to = {};                    ///< levels beyond are outlines only
+  std::function<bool(const BlockPart&)> counts = {};  ///< others are outlines only; absent: all count
 };
 
 /// Exact blocks hatched, far blocks filled by value or level; the selection outlined and ruled.

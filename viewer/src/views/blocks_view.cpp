@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "views/block_outline.h"
 #include "views/block_parts_axes.h"
 #include "views/views.h"
 
@@ -26,8 +27,9 @@ class BlocksContent : public ViewContent {
  public:
   BlocksContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) {
-      Panel panel{.slot = slot, .parts = analysis.block_parts(slot, task)};
+      Panel panel{.slot = slot, .parts = analysis.block_parts(slot, task, counted_)};
       const auto& r = slot.config.retrieve.values;
       if (slot.method == Method::muse &&
           std::any_of(r.begin(), r.end(), [](std::int64_t n) { return n > 0; })) {
@@ -42,7 +44,8 @@ class BlocksContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = title();
-    const bool wide = options.width >= 640 * options.ui_scale;
+    figure.brief_title = fmt::format("Blocks by {}", name_of(state_.view.color_by));
+    const bool wide = options.width >= (comparing() ? 860 : 640) * options.ui_scale;
     const QuantityScale quantity = scale_of_all();
     int col = 0;
     for (std::size_t s = 0; s < panels_.size(); ++s) {
@@ -51,9 +54,13 @@ class BlocksContent : public ViewContent {
         axes.title = fmt::format("{}: error {} (8.1)", s == 0 ? "A" : "B",
                                  short_number(panels_[s].parts->error_up_to[step(panels_[s])]));
       BlockAxes blocks{.parts = panels_[s].parts.get(), .quantity = quantity, .up_to = state_.view.up_to};
+      blocks.counts = [this](const BlockPart& part) {
+        return part_counts(part.error, ErrorPer::block, state_);
+      };
       if (state_.view.color_by != BlockColoring::level) {
         blocks.value = [this, s](const BlockPart& part) { return value_of(part, s); };
         blocks.value_label = value_label();
+        blocks.value_brief = name_of(state_.view.color_by);
       }
       add_blocks(axes, blocks, state_, selection, options.dark);
       add_retrieved_keys(axes, panels_[s], selection, options.dark);
@@ -143,6 +150,7 @@ class BlocksContent : public ViewContent {
   }
 
   [[nodiscard]] double value_of(const BlockPart& part, std::size_t slot) const {
+    if (!part_counts(part.error, ErrorPer::block, state_)) return kNaN;
     switch (state_.view.color_by) {
       case BlockColoring::error:
         return part.error.alone;
@@ -215,8 +223,12 @@ class BlocksContent : public ViewContent {
 
   void add_sum(Axes& axes, bool dark) const {
     axes.title = "How the sum is built up";
-    axes.y = {.label = "error of the sum so far (8.1)", .kind = ScaleKind::log, .grid = true};
+    axes.y = {.label = "error of the sum so far (8.1)",
+              .brief = "error (8.1)",
+              .kind = ScaleKind::log,
+              .grid = true};
     axes.x.label = "level added last (d: diagonal blocks)";
+    axes.x.brief = "level added last";
     axes.x.ticks.emplace();
     std::size_t most = 0;
     for (const Panel& panel : panels_) most = std::max(most, panel.parts->error_up_to.size());
@@ -262,12 +274,13 @@ class BlocksContent : public ViewContent {
               .reversed = true,
               .tick_style = TickStyle::tokens};
     axes.color_bar = color_bar_of(map, "share of pairs retrieved");
+    axes.color_bar->brief = "share";
     axes.add(std::move(map));
   }
 
   void add_masses(Axes& axes, bool dark) const {
     axes.title = "Where the mass lies";
-    axes.y = {.label = "mass of the level, of all", .range = Range{0, 1}, .grid = true};
+    axes.y = {.label = "mass of the level, of all", .brief = "mass", .range = Range{0, 1}, .grid = true};
     axes.x.label = "level (d: diagonal blocks)";
     axes.x.ticks.emplace();
     std::size_t most = 0;
@@ -303,6 +316,7 @@ class BlocksContent : public ViewContent {
             "mean over {} queries and keys or so.",
             100 * panel.retrieved->pairs,
             std::max<Index>(1, queries_of(*session_, panel.slot) / panel.retrieved->share.rows));
+    text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::block, state_.selection);
     if (state_.view.up_to) text += " Axes and colours are those of all levels.";
     return text;
   }
@@ -310,6 +324,7 @@ class BlocksContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  CountedQueries counted_;
 };
 
 class BlocksView : public View {
@@ -319,7 +334,11 @@ class BlocksView : public View {
   [[nodiscard]] std::string_view help() const override {
     return "the causal decomposition, by level, error, mass or cost; level by level with --up-to-level";
   }
-  [[nodiscard]] bool follows_selection() const override { return false; }
+  [[nodiscard]] std::shared_ptr<const ViewContent> outline(const std::shared_ptr<const DumpSession>& session,
+                                                           const ViewState& state) const override {
+    return block_outline_content(session, state);
+  }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<BlocksContent>(analysis, state, task);

@@ -21,18 +21,17 @@ constexpr double kReach = 9;           // logical pixels from the pointer to a p
 struct Panel {
   Slot slot;
   std::shared_ptr<const Projection> projection;
-  std::shared_ptr<const QueryErrors> errors;  // where a range of the histogram filters
 };
 
 class ClustersContent : public ViewContent {
  public:
   ClustersContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) {
       if (slot.method != Method::muse && state.comparing()) continue;  // said in the caption
       const Block block = block_in_focus(*session_, slot, state.view, state.selection);
       Panel panel{.slot = slot, .projection = analysis.projection(slot, block, state.view.basis, task)};
-      if (state.selection.filter) panel.errors = analysis.query_errors(slot, task);
       panels_.push_back(std::move(panel));
     }
     if (panels_.empty()) throw UsageError("--view clusters: expected a method with clusters, such as muse");
@@ -42,6 +41,7 @@ class ClustersContent : public ViewContent {
     Figure figure(options);
     const Block& block = panels_.front().projection->block;
     figure.title = fmt::format("Clusters of {}", block_text(block));
+    figure.brief_title = fmt::format("Clusters of level {}", block.level);
     for (std::size_t s = 0; s < panels_.size(); ++s) {
       const int row = static_cast<int>(s);
       add_queries(figure.add(row, 0), s, selection, options.dark);
@@ -120,9 +120,12 @@ class ClustersContent : public ViewContent {
     const auto share = [&](std::size_t a) {
       return fmt::format("{} axis {} ({:.3g} % of the variance)", what, a + 1, 100 * side.axes.share[a]);
     };
+    const auto brief = [&](std::size_t a) {
+      return fmt::format("axis {} ({:.2g} %)", a + 1, 100 * side.axes.share[a]);
+    };
     axes.equal_aspect = false;
-    axes.x = {.label = share(0), .grid = true};
-    axes.y = {.label = share(1), .grid = true};
+    axes.x = {.label = share(0), .brief = brief(0), .grid = true};
+    axes.y = {.label = share(1), .brief = brief(1), .grid = true};
     if (state_.view.zoom) {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
@@ -219,14 +222,10 @@ class ClustersContent : public ViewContent {
     set_axes(axes, side, state_.view.basis == Basis::joint ? "joint" : "query");
     const std::optional<Index> cluster = query_cluster(panel, selection);
     std::vector<char> lit, lit_clusters;
-    if (cluster || (selection.filter && panel.errors)) {
+    if (cluster || !counted_.all()) {
       for (Index n = 0; n < side.xy.rows(); ++n) {
         const auto i = static_cast<std::size_t>(n);
-        bool shines = !cluster || side.labels[i] == *cluster;
-        if (selection.filter && panel.errors)
-          shines = shines && selection.filter->holds(panel.errors->by(
-                                 state_.view.error_metric())[static_cast<std::size_t>(side.first + n)]);
-        lit.push_back(shines ? 1 : 0);
+        lit.push_back((!cluster || side.labels[i] == *cluster) && counted_.holds(side.first + n) ? 1 : 0);
       }
       lit_clusters.assign(side.shapes.size(), cluster ? 0 : 1);
       if (cluster) lit_clusters[static_cast<std::size_t>(*cluster)] = 1;
@@ -296,9 +295,7 @@ class ClustersContent : public ViewContent {
     if (selection.shown().query || selection.shown().query_cluster)
       text +=
           " In colour: the selected query's cluster, and the key clusters that it retrieves (5.1), if any.";
-    if (selection.filter)
-      text += fmt::format(" Queries outside of the range {} to {} are grey.",
-                          short_number(selection.filter->low), short_number(selection.filter->high));
+    if (!counted_.all()) text += counted_text(counted_, state_.selection) + " The others are grey.";
     if (panels_.size() < state_.slots.size()) text += " The other method has no clusters.";
     return text;
   }
@@ -306,6 +303,7 @@ class ClustersContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Panel> panels_;
+  CountedQueries counted_;
 };
 
 class ClustersView : public View {
@@ -316,6 +314,7 @@ class ClustersView : public View {
     return "queries and keys of a block in their principal axes, coloured by cluster, with tilted centroids";
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1240, .height = 720}; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<ClustersContent>(analysis, state, task);

@@ -13,6 +13,7 @@ class ErrorView : public View {
     return "where the approximation errs: by query, by pair of clusters of a block, by block, with the worst "
            "offenders";
   }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     switch (state.view.per) {

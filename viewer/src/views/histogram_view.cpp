@@ -17,6 +17,8 @@ class HistogramContent : public ViewContent {
   HistogramContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
     const ErrorMetric metric = state.view.error_metric();
+    // What a range of queries leaves of pairs and blocks; queries stay, to select another range of them.
+    if (state.view.per != ErrorPer::query) counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) {
       std::vector<double> values;
       switch (state.view.per) {
@@ -25,14 +27,14 @@ class HistogramContent : public ViewContent {
           break;
         case ErrorPer::pair: {
           const Block block = block_in_focus(*session_, slot, state.view, state.selection);
-          const auto errors = analysis.pair_errors(slot, block, task);
+          const auto errors = analysis.pair_errors(slot, block, task, counted_);
           for (const PartError& pair : errors->pairs)
             if (pair.queries > 0) values.push_back(pair.by(metric));
           break;
         }
         case ErrorPer::block:
-          for (const BlockPart& part : analysis.block_parts(slot, task)->blocks)
-            if (part.block.level >= 0) values.push_back(part.error.by(metric));
+          for (const BlockPart& part : analysis.block_parts(slot, task, counted_)->blocks)
+            if (part.block.level >= 0 && part.error.queries > 0) values.push_back(part.error.by(metric));
           break;
       }
       values_.push_back(std::move(values));
@@ -68,8 +70,12 @@ class HistogramContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("How many {} err how much: {}", things(), formula());
+    figure.brief_title = fmt::format("How many {} err how much", things());
     Axes& axes = figure.add();
-    axes.x = {.label = formula(), .kind = quantity_.scale.kind(), .range = quantity_.scale.range()};
+    axes.x = {.label = formula(),
+              .brief = std::string(name_of(state_.view.error_metric())),
+              .kind = quantity_.scale.kind(),
+              .range = quantity_.scale.range()};
     axes.y = {.label = fmt::format("{} in a bin", things()),
               .kind = state_.view.log_counts ? ScaleKind::log : ScaleKind::linear,
               .grid = true};
@@ -79,7 +85,7 @@ class HistogramContent : public ViewContent {
     axes.y.range = state_.view.log_counts ? Range{0.7, 1.5 * most} : Range{0, 1.06 * most};
     if (state_.view.zoom) axes.y.range = state_.view.zoom->y;
     const Theme theme = Theme::make(options.dark);
-    if (selection.filter) {
+    if (selection.filter && selection.filter->per == state_.view.per) {
       const Range y = *axes.y.range;
       axes.add(Rects{.boxes = {{std::max(selection.filter->low, edges_.front()), y.low,
                                 std::min(selection.filter->high, edges_.back()), y.high}},
@@ -197,7 +203,8 @@ class HistogramContent : public ViewContent {
       if (counts.missing > 0) text += fmt::format(", {} not finite", counts.missing);
       text += ".";
     }
-    if (selection.filter) {
+    text += counted_text(counted_, state_.selection);
+    if (selection.filter && selection.filter->per == state_.view.per) {
       const Index inside = std::count_if(values_[0].begin(), values_[0].end(),
                                          [&](double v) { return selection.filter->holds(v); });
       text += fmt::format(" {} of A lie in the range {} to {}.", inside, short_number(selection.filter->low),
@@ -209,6 +216,7 @@ class HistogramContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<std::vector<double>> values_;
+  CountedQueries counted_;
   QuantityScale quantity_;
   std::vector<double> edges_;
   std::vector<Counts> counts_;
@@ -222,6 +230,7 @@ class HistogramView : public View {
     return "how the error by --metric is distributed over queries, pairs of clusters or blocks";
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1000, .height = 560}; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<HistogramContent>(analysis, state, task);

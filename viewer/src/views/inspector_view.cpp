@@ -23,6 +23,16 @@ struct Item {
   bool whole = false;  // a count or an index
 };
 
+// An indented name as it is written: its subject stands in the row above, "key cluster 15: keys", and is not
+// repeated.
+std::string without_subject(std::string name, const std::string& row_above) {
+  const std::string subject = row_above.substr(0, row_above.find(": "));
+  if (subject == row_above) return name;
+  for (const std::string& part : {", " + subject, " of " + subject, " up to " + subject})
+    if (const std::size_t at = name.find(part); at != std::string::npos) return name.erase(at, part.size());
+  return name;
+}
+
 std::string number(double value, bool whole) {
   if (std::isnan(value)) return "–";
   return whole ? fmt::format("{:.0f}", value) : short_number(value, 5);
@@ -32,6 +42,7 @@ class InspectorContent : public ViewContent {
  public:
   InspectorContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) slots_.push_back(items_of(analysis, slot, task));
   }
 
@@ -45,7 +56,7 @@ class InspectorContent : public ViewContent {
     const auto fitting =
         static_cast<std::size_t>(std::max(8.0, (options.height - 150 * options.ui_scale) / row_height));
     const auto most_columns =
-        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 520.0 : 400.0) / options.ui_scale));
+        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 420.0 : 270.0) / options.ui_scale));
     std::size_t columns = std::clamp<std::size_t>((rows.size() + fitting - 1) / fitting, 1, most_columns);
     const std::size_t each = (rows.size() + columns - 1) / columns;
     for (std::size_t c = 0; c < columns; ++c) {
@@ -62,8 +73,11 @@ class InspectorContent : public ViewContent {
         table.rows.push_back(rows[r]);
       figure.add(0, static_cast<int>(c)).table = std::move(table);
     }
-    figure.caption = subject_of(*session_, state_) +
-                     " Formula numbers are those of docs/math.md. Log-masses are natural logarithms." + note_;
+    figure.caption =
+        subject_of(*session_, state_) +
+        " Formula numbers are those of docs/math.md. Log-masses are natural logarithms." +
+        (counted_.all() ? ""
+                        : counted_text(counted_, state_.selection) + " The section of the head has all.");
     return figure.draw();
   }
 
@@ -111,11 +125,14 @@ class InspectorContent : public ViewContent {
                                        [&](const Item& other) { return other.section == item.section; });
         all.insert(last == all.rend() ? all.end() : last.base(), item);
       }
-    std::string section;
+    std::string section, row_above;
     for (const Item& item : all) {
+      const bool indented = item.name.starts_with("  ");
+      if (!indented) row_above = item.name;
       if (item.section != section) rows.push_back({.cells = {item.section}, .heading = true});
       section = item.section;
-      TextTable::Row row{.cells = {item.name, number(value_in(0, item), item.whole)}};
+      TextTable::Row row{.cells = {indented ? without_subject(item.name, row_above) : item.name,
+                                   number(value_in(0, item), item.whole)}};
       if (slots_.size() > 1) {
         const double a = value_in(0, item), b = value_in(1, item);
         row.cells.push_back(number(b, item.whole));
@@ -151,8 +168,33 @@ class InspectorContent : public ViewContent {
     }
     if (title_.empty()) title_ = fmt::format("Inspector: {}", session_->head_name(slot.batch, slot.head));
     if (target.query && target.key) add_pair(analysis, slot, task, begin, add);
+    if (!counted_.all()) add_counted(analysis, slot, task, begin, add, add_count);
     add_head(analysis, slot, task, begin, add, add_count);
     return items;
+  }
+
+  // The queries that the histogram's range leaves.
+  template <class Begin, class Add, class AddCount>
+  void add_counted(Analysis& analysis, const Slot& slot, Task& task, const Begin& begin, const Add& add,
+                   const AddCount& add_count) const {
+    const auto errors = analysis.query_errors(slot, task);
+    const auto exact = analysis.exact(slot, task);
+    double squared = 0, norm_sq = 0, bias = 0, of_all = 0;
+    const Index N = std::ssize(errors->squared), count = counted_.count(N);
+    for (Index n = 0; n < N; ++n) {
+      const auto i = static_cast<std::size_t>(n);
+      of_all += errors->squared[i];
+      if (!counted_.holds(n)) continue;
+      squared += errors->squared[i];
+      norm_sq += exact->attention.o.row(n).squaredNorm();
+      bias += errors->difference[i];
+    }
+    begin("Queries in the selected range");
+    add_count("queries", count);
+    add("share of all queries", static_cast<double>(count) / static_cast<double>(N));
+    add("relative squared error", norm_sq > 0 ? squared / norm_sq : kNaN, "(8.1)");
+    add("share of the head's squared error", of_all > 0 ? squared / of_all : kNaN);
+    add("bias of the log-sum-exp", count > 0 ? bias / static_cast<double>(count) : kNaN, "(8.3)");
   }
 
   template <class Begin, class Add, class AddCount>
@@ -165,28 +207,28 @@ class InspectorContent : public ViewContent {
     add("largest absolute error", errors->head.max_abs_err, "(8.2)");
     add("bias of the log-sum-exp", errors->head.lse_bias, "(8.3)");
     add_count("outputs not finite", errors->head.non_finite);
-    add("operations, of exact attention's", run->total_operations() / run->exact_operations, "section 7");
+    add("operations, of exact", run->total_operations() / run->exact_operations, "section 7");
     add("  diagonal blocks, 10⁹", run->operations.local / 1e9, "(1.1)");
     add("  clustering, 10⁹", run->operations.clustering / 1e9, "(2.1)–(2.4)");
-    add("  summaries, stage 1, 10⁹", run->operations.summaries / 1e9, "(3.1)–(3.7)");
-    add("  far field, stage 2, 10⁹", run->operations.far_field / 1e9, "(4.1)–(4.5)");
+    add("  summaries, 10⁹", run->operations.summaries / 1e9, "(3.1)–(3.7)");
+    add("  far field, 10⁹", run->operations.far_field / 1e9, "(4.1)–(4.5)");
     add("  retrieval, 10⁹", run->operations.retrieval / 1e9, "(5.2)");
     add("time, ms", 1e3 * run->seconds);
     add_count("queries", queries_of(*session_, slot));
     add_count("keys", keys_of(*session_, slot));
     add_count("dimension D", session_->dump().dim());
     add("scale s", session_->dump().scale, "(1.1)");
-    const auto parts = analysis.block_parts(slot, task);
+    const auto parts = analysis.block_parts(slot, task, counted_);
     begin("Parts of the sum");
     for (std::size_t m = 0; m < parts->error_up_to.size(); ++m) {
       const Index level = static_cast<Index>(m) - 1;
       double share = 0;
       for (const BlockPart& part : parts->blocks)
         if (part.block.level == level) share += part.error.share;
-      const std::string who = level < 0 ? "diagonal blocks" : fmt::format("level {}", level);
-      add(who + ": share of the mass", parts->mass_up_to[m] - (m == 0 ? 0 : parts->mass_up_to[m - 1]));
-      add("  " + who + ": share of the error", share, "(8.6)");
-      add("  error up to " + who, parts->error_up_to[m], "(8.1)");
+      const std::string who = level < 0 ? "diagonal" : fmt::format("level {}", level);
+      add(who + ": share of mass", parts->mass_up_to[m] - (m == 0 ? 0 : parts->mass_up_to[m - 1]));
+      add("  share of the error of " + who, share, "(8.6)");
+      add("  error of the sum up to " + who, parts->error_up_to[m], "(8.1)");
     }
   }
 
@@ -197,6 +239,7 @@ class InspectorContent : public ViewContent {
     const auto errors = analysis.query_errors(slot, task);
     const auto exact = analysis.exact(slot, task);
     begin("The query");
+    if (!counted_.all()) add_count("in the range (1) or not (0)", counted_.holds(query) ? 1 : 0);
     add("relative squared error", errors->relative[i], "(8.4)");
     add("‖ô − o‖", errors->absolute[i]);
     add("‖ô − o‖²", errors->squared[i]);
@@ -222,11 +265,11 @@ class InspectorContent : public ViewContent {
       add_count("query clusters", level.clusters_q, "(2.2)");
       add_count("key clusters", level.clusters_k, "(2.2)");
       add("‖δ‖", level.delta_norm, "(4.1)");
-      add("log-sum-exp of the far field", level.lse_far, "(4.3)");
+      add("log-sum-exp, far field", level.lse_far, "(4.3)");
       add_count("tokens retrieved", level.retrieved_tokens, "(5.1)");
-      add("log-sum-exp of them", level.lse_retrieved, "(5.2)");
-      add("log-sum-exp of both", level.lse, "(1.3)");
-      add("  exact log-sum-exp of the block", level.exact_lse, "(1.1)");
+      add("log-sum-exp, retrieved", level.lse_retrieved, "(5.2)");
+      add("log-sum-exp, both", level.lse, "(1.3)");
+      add("  exact log-sum-exp", level.exact_lse, "(1.1)");
       add("share of the mass", level.share);
       add("  exact share", level.exact_share);
       add("error of this part's output", level.rel_sq_err);
@@ -236,8 +279,8 @@ class InspectorContent : public ViewContent {
         const ClusterView& cluster = level.clusters[c];
         const std::string name = fmt::format("key cluster {}", cluster.cluster);
         add_count(name + ": keys", cluster.tokens, "(2.1)");
-        add("  exact share of the mass, " + name, cluster.exact_share);
-        add_count("  retrieved (1) or expanded (0), " + name, cluster.retrieved ? 1 : 0, "(5.1)");
+        add("  exact share of mass, " + name, cluster.exact_share);
+        add_count("  retrieved (1) or not (0), " + name, cluster.retrieved ? 1 : 0, "(5.1)");
         add("  ℓ − exact log-mass, " + name, cluster.retrieved ? 0 : cluster.l - cluster.exact, "(4.2)");
       }
     }
@@ -261,7 +304,7 @@ class InspectorContent : public ViewContent {
   template <class Begin, class Add, class AddCount>
   void add_block(Analysis& analysis, const Slot& slot, const Block& block, Task& task, const Begin& begin,
                  const Add& add, const AddCount& add_count) const {
-    const auto parts = analysis.block_parts(slot, task);
+    const auto parts = analysis.block_parts(slot, task, counted_);
     for (const BlockPart& part : parts->blocks) {
       if (part.block != block) continue;
       begin(block_text(block));
@@ -286,7 +329,7 @@ class InspectorContent : public ViewContent {
                     const AddCount& add_count) const {
     const Target& target = state_.selection.shown();
     const Block block = block_in_focus(*session_, slot, state_.view, state_.selection);
-    const auto pairs = analysis.pair_errors(slot, block, task);
+    const auto pairs = analysis.pair_errors(slot, block, task, counted_);
     const auto projection = analysis.projection(slot, block, state_.view.basis, task);
     begin(block_text(block));
     const bool has_i = target.query_cluster && *target.query_cluster < pairs->Cq;
@@ -336,7 +379,8 @@ class InspectorContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<Items> slots_;
-  std::string title_, note_;
+  CountedQueries counted_;
+  std::string title_;
 };
 
 class InspectorView : public View {
@@ -348,6 +392,7 @@ class InspectorView : public View {
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1240, .height = 820}; }
   [[nodiscard]] bool follows_selection() const override { return true; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<InspectorContent>(analysis, state, task);

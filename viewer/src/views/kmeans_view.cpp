@@ -129,8 +129,11 @@ class KmeansContent : public ViewContent {
     const auto share = [&](std::size_t a) {
       return fmt::format("axis {} ({:.3g} % of the variance)", a + 1, 100 * passes.axes.share[a]);
     };
-    axes.x = {.label = share(0), .grid = true};
-    axes.y = {.label = share(1), .grid = true};
+    const auto brief = [&](std::size_t a) {
+      return fmt::format("axis {} ({:.2g} %)", a + 1, 100 * passes.axes.share[a]);
+    };
+    axes.x = {.label = share(0), .brief = brief(0), .grid = true};
+    axes.y = {.label = share(1), .brief = brief(1), .grid = true};
     // The axes stay while passes are played.
     axes.x.range = state_.view.zoom ? state_.view.zoom->x
                                     : padded({passes.xy.col(0).minCoeff(), passes.xy.col(0).maxCoeff()},

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <numeric>
+#include <limits>
 
 #include "views/error_parts.h"
 
@@ -36,9 +36,10 @@ class PairErrorContent : public ViewContent {
  public:
   PairErrorContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     for (const Slot& slot : state.slots) {
       const Block block = block_in_focus(*session_, slot, state.view, state.selection);
-      Panel panel{.slot = slot, .errors = analysis.pair_errors(slot, block, task)};
+      Panel panel{.slot = slot, .errors = analysis.pair_errors(slot, block, task, counted_)};
       std::vector<double> row_sums(static_cast<std::size_t>(panel.errors->Cq)),
           col_sums(static_cast<std::size_t>(panel.errors->Ck));
       for (Index i = 0; i < panel.errors->Cq; ++i)
@@ -63,6 +64,7 @@ class PairErrorContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error of each pair of clusters: {}", part_error_formula(metric()));
+    figure.brief_title = "Error of each pair of clusters";
     // The table has room beside the maps, or is left out: the numbers have all pairs.
     const auto maps = static_cast<double>(panels_.size() + (same_clusters() ? 1 : 0));
     const bool wide = options.width >= (480 * maps + 280) * options.ui_scale;
@@ -83,8 +85,7 @@ class PairErrorContent : public ViewContent {
       render::Matrix difference = matrix_of(panels_[0]);
       std::size_t cell = 0;
       for (const Index i : panels_[0].rows)
-        for (const Index j : panels_[0].cols)
-          difference.values[cell++] -= static_cast<float>(b.at(i, j).by(metric()));
+        for (const Index j : panels_[0].cols) difference.values[cell++] -= value_of(b.at(i, j));
       ViewSettings view = state_.view;
       view.range = {};
       view.scale.reset();
@@ -157,11 +158,16 @@ class PairErrorContent : public ViewContent {
  private:
   [[nodiscard]] ErrorMetric metric() const { return state_.view.error_metric(); }
 
+  // What a cell shows; nothing where the selected range leaves nothing of it.
+  [[nodiscard]] float value_of(const PartError& pair) const {
+    return part_counts(pair, ErrorPer::pair, state_) ? static_cast<float>(pair.by(metric()))
+                                                     : std::numeric_limits<float>::quiet_NaN();
+  }
+
   [[nodiscard]] render::Matrix matrix_of(const Panel& panel) const {
     render::Matrix matrix{std::ssize(panel.rows), std::ssize(panel.cols), {}};
     for (const Index i : panel.rows)
-      for (const Index j : panel.cols)
-        matrix.values.push_back(static_cast<float>(panel.errors->at(i, j).by(metric())));
+      for (const Index j : panel.cols) matrix.values.push_back(value_of(panel.errors->at(i, j)));
     return matrix;
   }
 
@@ -176,6 +182,7 @@ class PairErrorContent : public ViewContent {
     map.extent = {0, 0, static_cast<double>(map.matrix.cols), static_cast<double>(map.matrix.rows)};
     const auto axis_of = [&](const char* what, const std::vector<Index>& order, Index begin, Index end) {
       Axis axis{.label = fmt::format("{} of tokens {}, worst first", what, span_text(begin, end)),
+                .brief = fmt::format("{}, worst first", what),
                 .range = Range{0, static_cast<double>(order.size())}};
       axis.ticks.emplace();
       for (std::size_t place = 0; place < order.size(); ++place)
@@ -189,7 +196,10 @@ class PairErrorContent : public ViewContent {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
     }
-    if (!bar_label.empty()) axes.color_bar = color_bar_of(map, bar_label);
+    if (!bar_label.empty()) {
+      axes.color_bar = color_bar_of(map, bar_label);
+      axes.color_bar->brief = name_of(metric());
+    }
     axes.add(std::move(map));
     Rects retrieved{.label = "retrieved (5.1)", .outline = dark ? Color{255, 255, 255} : Color{210, 40, 40}};
     for (std::size_t row = 0; row < panel.rows.size(); ++row)
@@ -247,7 +257,9 @@ class PairErrorContent : public ViewContent {
     const Panel& panel = panels_.front();
     std::vector<std::pair<double, Pair>> pairs;
     for (const Index i : panel.rows)
-      for (const Index j : panel.cols) pairs.push_back({-key_of(panel.errors->at(i, j)), {i, j}});
+      for (const Index j : panel.cols)
+        if (part_counts(panel.errors->at(i, j), ErrorPer::pair, state_))
+          pairs.push_back({-key_of(panel.errors->at(i, j)), {i, j}});
     const auto most = std::min(pairs.size(), static_cast<std::size_t>(state_.view.top));
     std::partial_sort(pairs.begin(), pairs.begin() + static_cast<std::ptrdiff_t>(most), pairs.end());
     std::vector<Pair> worst;
@@ -301,6 +313,7 @@ class PairErrorContent : public ViewContent {
           span_text(errors.block.key_begin, errors.block.key_end), panels_[s].rows.size(),
           panels_[s].cols.size(), short_number(share, 4), short_number(head_error_[s], 4));
     }
+    text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::pair, state_.selection);
     return text + fmt::format(
                       " Colours: {}. mass: mean exact weight; ŵ: as approximated; bias: mean ℓ − exact "
                       "log-mass (nats).",
@@ -313,6 +326,7 @@ class PairErrorContent : public ViewContent {
   std::vector<Pair> worst_;  // of the first slot, as the table has them
   bool same_clusters_ = false;
   std::vector<double> head_error_;
+  CountedQueries counted_;
 };
 
 }  // namespace

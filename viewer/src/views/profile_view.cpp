@@ -19,14 +19,22 @@ class ProfileContent : public ViewContent {
  public:
   ProfileContent(Analysis& analysis, const ViewState& state, Task& task)
       : session_(analysis.shared_session()), state_(state) {
+    counted_ = analysis.counted_queries(state, task);
     Index query = 0;
     if (const auto& selected = state.selection.shown().query) {
       query = *selected;
     } else {
       chosen_ = true;
       const auto errors = analysis.query_errors(state.a(), task);
-      query = std::max_element(errors->relative.begin(), errors->relative.end()) - errors->relative.begin();
+      double worst = -1;
+      for (Index n = 0; n < std::ssize(errors->relative); ++n)
+        if (const double error = errors->relative[static_cast<std::size_t>(n)];
+            counted_.holds(n) && error > worst) {
+          worst = error;
+          query = n;
+        }
     }
+    counts_ = counted_.holds(query);
     for (const Slot& slot : state.slots)
       profiles_.push_back(analysis.profile(slot, std::min(query, queries_of(*session_, slot) - 1), task));
     first_ = 0;
@@ -39,7 +47,8 @@ class ProfileContent : public ViewContent {
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
-    figure.title = fmt::format("Query {}: its weights along the keys", token_name(*session_, front().query));
+    figure.title = fmt::format("Query {}{}: its weights along the keys", token_name(*session_, front().query),
+                               counts_ ? "" : ", outside of the selected range");
     figure.row_weights = {1, 0.55};
     add_weights(figure.add(0, 0), selection, options.dark);
     if (options.height >= 380 * options.ui_scale) add_cumulative(figure.add(1, 0), options.dark);
@@ -112,6 +121,7 @@ class ProfileContent : public ViewContent {
 
   [[nodiscard]] Axis key_axis() const {
     return {.label = "key position (tokens)",
+            .brief = "key",
             .range = Range{static_cast<double>(first_), static_cast<double>(last_)},
             .tick_style = TickStyle::tokens};
   }
@@ -160,6 +170,7 @@ class ProfileContent : public ViewContent {
     axes.x = key_axis();
     axes.y = {
         .label = last_ - first_ > kMostPoints ? "largest weight of the keys of a point" : "attention weight",
+        .brief = last_ - first_ > kMostPoints ? "largest weight" : "weight",
         .kind = state_.view.scale.value_or(ScaleKind::log),
         .grid = true};
     std::vector<double> values;
@@ -210,7 +221,7 @@ class ProfileContent : public ViewContent {
   void add_cumulative(Axes& axes, bool dark) const {
     axes.title = "Cumulative mass, from the first key on";
     axes.x = key_axis();
-    axes.y = {.label = "share of the mass", .range = Range{0, 1.02}, .grid = true};
+    axes.y = {.label = "share of the mass", .brief = "share", .range = Range{0, 1.02}, .grid = true};
     add_blocks(axes, false);
     const auto cumulative = [&](const std::vector<double>& weights) {
       std::vector<double> sums;
@@ -241,7 +252,10 @@ class ProfileContent : public ViewContent {
 
   [[nodiscard]] std::string caption() const {
     std::string text = subject_of(*session_, state_);
-    if (chosen_) text += " No query is selected: this is the one of largest error (8.4) of A.";
+    if (chosen_)
+      text += fmt::format(" No query is selected: this is the one of largest error (8.4) of A{}.",
+                          counted_.all() ? "" : " among those that count");
+    text += counted_text(counted_, state_.selection);
     const Index shown_keys = last_ - first_;
     if (shown_keys > kMostPoints)
       text += fmt::format(
@@ -263,7 +277,9 @@ class ProfileContent : public ViewContent {
   std::shared_ptr<const DumpSession> session_;
   ViewState state_;
   std::vector<std::shared_ptr<const QueryProfile>> profiles_;
-  bool chosen_ = false;
+  CountedQueries counted_;
+  bool chosen_ = false;  // by its error, not by a person
+  bool counts_ = true;   // lies in the range selected in the histogram
   Index first_ = 0, last_ = 0;
 };
 
@@ -275,6 +291,7 @@ class ProfileView : public View {
     return "weights of the selected query along the keys, exact and by each order, and its cumulative mass";
   }
   [[nodiscard]] bool follows_selection() const override { return true; }
+  [[nodiscard]] bool follows_filter() const override { return true; }
   [[nodiscard]] std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                            Task& task) const override {
     return std::make_shared<ProfileContent>(analysis, state, task);

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
-#include <numeric>
 
 #include "views/error_parts.h"
 
@@ -26,7 +26,7 @@ struct Bin {
 };
 
 std::vector<Bin> binned(const std::vector<double>& values, Index begin, Index end,
-                        const std::vector<char>& counted) {
+                        const CountedQueries& counted) {
   const Index bins = std::min(kMostBins, end - begin);
   std::vector<Bin> result;
   for (Index b = 0; b < bins; ++b) {
@@ -35,7 +35,7 @@ std::vector<Bin> binned(const std::vector<double>& values, Index begin, Index en
     Index n = 0;
     for (Index t = bin.begin; t < bin.end; ++t) {
       const auto i = static_cast<std::size_t>(t);
-      if ((!counted.empty() && counted[i] == 0) || !std::isfinite(values[i])) continue;
+      if (!counted.holds(t) || !std::isfinite(values[i])) continue;
       sum += values[i];
       ++n;
       if (bin.worst < 0 || std::abs(values[i]) > std::abs(bin.largest)) {
@@ -66,6 +66,7 @@ class QueryErrorContent : public ViewContent {
         heads_.push_back({slot, analysis.query_errors(slot, task)});
       }
     N_ = static_cast<Index>(values(0).size());
+    counted_ = analysis.counted_queries(state, task);
     const Zoom* zoom = state.view.zoom ? &*state.view.zoom : nullptr;
     first_ = zoom ? std::clamp<Index>(static_cast<Index>(zoom->x.low), 0, N_ - 1) : 0;
     last_ = zoom ? std::clamp<Index>(static_cast<Index>(std::ceil(zoom->x.high)), first_ + 1, N_) : N_;
@@ -76,25 +77,31 @@ class QueryErrorContent : public ViewContent {
 
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
-    const std::vector<char> counted = counted_by(selection.filter);
-    const bool wide = options.width >= 640 * options.ui_scale;
-    const bool strip = (!heads_.empty() || comparing()) && options.height >= 420 * options.ui_scale;
+    // The table gets what its columns need, where the curves still have room.
+    const double width = options.width / options.ui_scale,
+                 table = session_->dump().tokens.empty() ? 190 : 260;
+    const double curves = width - table - (heads_.empty() ? 130 : 290);
+    const bool wide = curves >= 240;
+    const bool strip = (!heads_.empty() || comparing()) && options.height >= 320 * options.ui_scale;
     figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
-    if (wide) figure.col_weights = {2.9, 1};
-    figure.row_weights = {
-        1, heads_.empty() ? 0.6 : std::clamp(0.12 * static_cast<double>(heads_.size()), 0.35, 1.5)};
+    figure.brief_title = fmt::format("Error of each query: {}", name_of(metric()));
+    if (wide) figure.col_weights = {curves / table, 1};
+    // A line of text for each head, where the curve still has room.
+    const double heads = 16 * static_cast<double>(heads_.size());
+    const double rest = std::max(60.0, options.height / options.ui_scale - heads - 190);
+    figure.row_weights = {1, heads_.empty() ? 0.6 : std::clamp(heads / rest, 0.2, 1.5)};
     const QuantityScale quantity = scale_of_all();
-    add_lines(figure.add(0, 0), selection, counted, quantity, options.dark);
+    add_lines(figure.add(0, 0), selection, quantity, options.dark);
     if (strip && !heads_.empty())
       add_heads(figure.add(1, 0), quantity);
     else if (strip)
-      add_difference(figure.add(1, 0), selection, counted);
-    if (wide) add_table(figure.add(0, 1, strip ? 2 : 1, 1), selection, counted, options.dark);
-    figure.caption = caption(quantity, counted, selection);
+      add_difference(figure.add(1, 0), selection);
+    if (wide) add_table(figure.add(0, 1, strip ? 2 : 1, 1), selection);
+    figure.caption = caption(quantity);
     return figure.draw();
   }
 
-  [[nodiscard]] Hit hit(const Drawn& drawn, const Selection& selection, Point at) const override {
+  [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
     Hit hit;
     const int frame = frame_at(drawn, at);
     if (frame < 0) return hit;
@@ -103,7 +110,7 @@ class QueryErrorContent : public ViewContent {
     const Frame& f = drawn.frames[hit.frame];
     const bool has_strip = drawn.frames.size() > 1 && !is_table(drawn, 1);
     if (is_table(drawn, hit.frame)) {
-      const std::vector<Index> worst = worst_of(counted_by(selection.filter));
+      const std::vector<Index> worst = worst_of();
       const auto row = static_cast<Index>(std::floor(f.y.to_value(at.y)));
       if (row >= 0 && row < static_cast<Index>(worst.size())) {
         const Index query = worst[static_cast<std::size_t>(row)];
@@ -113,13 +120,8 @@ class QueryErrorContent : public ViewContent {
                          static_cast<double>(std::min(N_, query + kZoomQueries))},
                         y};
       }
-      // query, token where there is text, error, (A − B or relative error), bias
-      const bool text = !session_->dump().tokens.empty();
-      const std::vector<const char*> words =
-          comparing() ? (text ? std::vector<const char*>{"position", "", "error", "error", "error"}
-                              : std::vector<const char*>{"position", "error", "error", "error"})
-                      : (text ? std::vector<const char*>{"position", "", "error", "error", "bias"}
-                              : std::vector<const char*>{"position", "error", "error", "bias"});
+      std::vector<const char*> words;
+      for (const Column& column : table_columns()) words.push_back(column.sort_word);
       hit.option = heading_option(f, at, words);
     } else if (hit.frame == 1 && has_strip && !heads_.empty()) {
       const auto head = static_cast<Index>(std::floor(f.y.to_value(at.y)));
@@ -133,7 +135,7 @@ class QueryErrorContent : public ViewContent {
     } else {
       // The worst query of those that share the point.
       const double x = f.x.to_value(at.x);
-      for (const Bin& bin : binned(values(0), first_, last_, counted_by(selection.filter)))
+      for (const Bin& bin : binned(values(0), first_, last_, counted_))
         if (x >= static_cast<double>(bin.begin) && x < static_cast<double>(bin.end) && bin.worst >= 0)
           point_at(hit, bin.worst);
     }
@@ -156,10 +158,9 @@ class QueryErrorContent : public ViewContent {
     const std::string name(name_of(metric()));
     numbers.columns = comparing() ? std::vector<std::string>{"query", name + " A", name + " B", "A - B"}
                                   : std::vector<std::string>{"query", name};
-    const std::vector<char> counted = counted_by(state_.selection.filter);
     for (Index t = first_; t < last_; ++t) {
       const auto i = static_cast<std::size_t>(t);
-      if (!counted.empty() && counted[i] == 0) continue;
+      if (!counted_.holds(t)) continue;
       numbers.add({static_cast<double>(t), values(0)[i]});
       if (comparing()) numbers.add({i < values(1).size() ? values(1)[i] : kNaN, difference_[i]});
     }
@@ -177,23 +178,13 @@ class QueryErrorContent : public ViewContent {
            drawn.frames[frame].box.x0 > drawn.frames[0].box.x1;
   }
 
-  // [N] whether a query passes the filter; empty: all do.
-  [[nodiscard]] std::vector<char> counted_by(const std::optional<ValueFilter>& filter) const {
-    std::vector<char> counted;
-    if (filter)
-      for (const double value : values(0)) counted.push_back(filter->holds(value) ? 1 : 0);
-    return counted;
-  }
-
-  [[nodiscard]] std::vector<Index> worst_of(const std::vector<char>& counted) const {
+  [[nodiscard]] std::vector<Index> worst_of() const {
     const std::vector<double>& errors = comparing() ? difference_ : values(0);
     const std::vector<double>& of =
         state_.view.table_sort == TableSort::bias ? slots_[0].errors->difference : errors;
     std::vector<Index> queries;
     for (Index t = first_; t < last_; ++t)
-      if ((counted.empty() || counted[static_cast<std::size_t>(t)] != 0) &&
-          std::isfinite(of[static_cast<std::size_t>(t)]))
-        queries.push_back(t);
+      if (counted_.holds(t) && std::isfinite(of[static_cast<std::size_t>(t)])) queries.push_back(t);
     const auto most = std::min(queries.size(), static_cast<std::size_t>(state_.view.top));
     std::partial_sort(queries.begin(), queries.begin() + static_cast<std::ptrdiff_t>(most), queries.end(),
                       [&](Index a, Index b) {
@@ -230,12 +221,12 @@ class QueryErrorContent : public ViewContent {
 
   [[nodiscard]] Axis position_axis() const {
     return {.label = "query position (tokens)",
+            .brief = "query",
             .range = Range{static_cast<double>(first_), static_cast<double>(last_)},
             .tick_style = TickStyle::tokens};
   }
 
-  void add_lines(Axes& axes, const Selection& selection, const std::vector<char>& counted,
-                 const QuantityScale& quantity, bool dark) const {
+  void add_lines(Axes& axes, const Selection& selection, const QuantityScale& quantity, bool dark) const {
     axes.x = position_axis();
     axes.y = {
         .label = fmt::format("{} error", name_of(metric())), .kind = quantity.scale.kind(), .grid = true};
@@ -248,8 +239,7 @@ class QueryErrorContent : public ViewContent {
       const Color color = slot_color(s, dark);
       const std::string who = comparing() ? (s == 0 ? "A: " : "B: ") : "";
       const std::vector<Bin> bins =
-          binned(values(s), first_, std::min<Index>(last_, static_cast<Index>(values(s).size())),
-                 s == 0 ? counted : std::vector<char>());
+          binned(values(s), first_, std::min<Index>(last_, static_cast<Index>(values(s).size())), counted_);
       const bool shared = last_ - first_ > kMostBins;
       Line mean{
           .label = who + (shared ? "mean of the queries of a point" : "error"), .color = color, .width = 1.8};
@@ -274,7 +264,7 @@ class QueryErrorContent : public ViewContent {
     }
   }
 
-  void add_difference(Axes& axes, const Selection& selection, const std::vector<char>& counted) const {
+  void add_difference(Axes& axes, const Selection& selection) const {
     axes.title = "A − B: below zero A errs less";
     axes.x = position_axis();
     ViewSettings view = state_.view;
@@ -285,7 +275,7 @@ class QueryErrorContent : public ViewContent {
         .label = "difference", .kind = ScaleKind::symlog, .range = quantity.scale.range(), .grid = true};
     axes.add(Guide{.at = 0, .vertical = false});
     Line line{.color = Color{140, 90, 160}, .width = 1.4};
-    for (const Bin& bin : binned(difference_, first_, last_, counted)) {
+    for (const Bin& bin : binned(difference_, first_, last_, counted_)) {
       line.x.push_back(bin.middle());
       line.y.push_back(bin.mean);
     }
@@ -309,8 +299,14 @@ class QueryErrorContent : public ViewContent {
       for (Index c = 0; c < cols; ++c) {
         const Index begin = first_ + c * (last_ - first_) / cols,
                     end = first_ + (c + 1) * (last_ - first_) / cols;
-        const double sum = std::accumulate(of.begin() + begin, of.begin() + end, 0.0);
-        map.matrix.values.push_back(static_cast<float>(sum / static_cast<double>(end - begin)));
+        double sum = 0;
+        Index counts = 0;
+        for (Index t = begin; t < end; ++t)
+          if (counted_.holds(t)) {
+            sum += of[static_cast<std::size_t>(t)];
+            ++counts;
+          }
+        map.matrix.values.push_back(static_cast<float>(sum / static_cast<double>(counts)));
       }
       axes.y.ticks->push_back(
           {static_cast<double>(h) + 0.5,
@@ -322,42 +318,55 @@ class QueryErrorContent : public ViewContent {
     axes.add(std::move(map));
   }
 
-  void add_table(Axes& axes, const Selection& selection, const std::vector<char>& counted, bool dark) const {
-    (void)dark;
+  // A column of the table of the worst: what it shows, and what a click on its heading sorts by.
+  struct Column {
+    std::string heading;
+    const char* sort_word;
+    HAlign align;
+    std::function<std::string(Index query)> cell;
+  };
+
+  [[nodiscard]] std::vector<Column> table_columns() const {
+    std::vector<Column> columns;
+    columns.push_back({"query", "position", HAlign::right, [](Index t) { return fmt::format("{}", t); }});
+    if (!session_->dump().tokens.empty())
+      columns.push_back({"token", "", HAlign::left, [this](Index t) { return session_->token_text(t); }});
+    const auto add = [&](std::string heading, const char* sort_word, const std::vector<double>& of) {
+      columns.push_back({std::move(heading), sort_word, HAlign::right, [&of](Index t) {
+                           const auto i = static_cast<std::size_t>(t);
+                           return short_number(i < of.size() ? of[i] : kNaN);
+                         }});
+    };
+    if (comparing()) {
+      add("A", "error", values(0));
+      add("B", "error", values(1));
+      add("A − B", "error", difference_);
+      return columns;
+    }
+    const QueryErrors& errors = *slots_[0].errors;
+    add(std::string(name_of(metric())), "error", values(0));
+    if (metric() != ErrorMetric::relative) add("relative", "", errors.relative);
+    if (metric() != ErrorMetric::signed_difference) add("L̂ − L", "bias", errors.difference);
+    return columns;
+  }
+
+  void add_table(Axes& axes, const Selection& selection) const {
     axes.title = comparing() ? "Largest differences" : "Worst queries";
     TextTable table;
-    const bool tokens = !session_->dump().tokens.empty();
-    table.headings = {"query"};
-    table.aligns = {HAlign::right};
-    if (tokens) {
-      table.headings.emplace_back("token");
-      table.aligns.push_back(HAlign::left);
+    const std::vector<Column> columns = table_columns();
+    for (const Column& column : columns) {
+      table.headings.push_back(column.heading);
+      table.aligns.push_back(column.align);
     }
-    for (const char* name : comparing()
-                                ? std::vector<const char*>{"A", "B", "A − B"}
-                                : std::vector<const char*>{name_of(metric()).data(), "rel. error", "L̂ − L"}) {
-      table.headings.emplace_back(name);
-      table.aligns.push_back(HAlign::right);
-    }
-    for (const Index t : worst_of(counted)) {
-      const auto i = static_cast<std::size_t>(t);
-      TextTable::Row row{.cells = {fmt::format("{}", t)}, .highlighted = selection.shown().query == t};
-      if (tokens) row.cells.push_back(session_->token_text(t));
-      if (comparing()) {
-        for (const double value : {values(0)[i], i < values(1).size() ? values(1)[i] : kNaN, difference_[i]})
-          row.cells.push_back(short_number(value));
-      } else {
-        const QueryErrors& errors = *slots_[0].errors;
-        for (const double value : {values(0)[i], errors.relative[i], errors.difference[i]})
-          row.cells.push_back(short_number(value));
-      }
+    for (const Index t : worst_of()) {
+      TextTable::Row row{.highlighted = selection.shown().query == t};
+      for (const Column& column : columns) row.cells.push_back(column.cell(t));
       table.rows.push_back(std::move(row));
     }
     axes.table = std::move(table);
   }
 
-  [[nodiscard]] std::string caption(const QuantityScale& quantity, const std::vector<char>& counted,
-                                    const Selection& selection) const {
+  [[nodiscard]] std::string caption(const QuantityScale& quantity) const {
     std::string text = subject_of(*session_, state_);
     for (std::size_t s = 0; s < slots_.size(); ++s)
       text += fmt::format(" {}Error of the head {} (8.1).", comparing() ? (s == 0 ? "A: " : "B: ") : "",
@@ -367,10 +376,7 @@ class QueryErrorContent : public ViewContent {
     if (shown > kMostBins)
       text += fmt::format(" Each point of a line stands for {} to {} queries, all of them counted.",
                           shown / kMostBins, (shown + kMostBins - 1) / kMostBins);
-    if (!counted.empty())
-      text += fmt::format(" Only the {} of {} queries in the range {} to {}.",
-                          std::count(counted.begin(), counted.end(), 1), N_,
-                          short_number(selection.filter->low), short_number(selection.filter->high));
+    text += counted_text(counted_, state_.selection);
     if (shown < N_) text += fmt::format(" Queries {} of {}.", span_text(first_, last_), N_);
     return text;
   }
@@ -379,6 +385,7 @@ class QueryErrorContent : public ViewContent {
   ViewState state_;
   std::vector<SlotErrors> slots_, heads_;
   std::vector<double> difference_;
+  CountedQueries counted_;
   Index N_ = 0, first_ = 0, last_ = 0;
 };
 

@@ -127,7 +127,10 @@ class TradeoffContent : public ViewContent {
     constexpr std::array<Marker, 5> kMarkers{Marker::circle, Marker::square, Marker::diamond,
                                              Marker::triangle_up, Marker::triangle_down};
     axes.x = {.label = cost_name(), .kind = ScaleKind::log, .grid = true};
-    axes.y = {.label = "relative squared error of the head (8.1)", .kind = ScaleKind::log, .grid = true};
+    axes.y = {.label = "relative squared error of the head (8.1)",
+              .brief = "error (8.1)",
+              .kind = ScaleKind::log,
+              .grid = true};
     if (state_.view.zoom) {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;

@@ -46,6 +46,8 @@ std::string content_key(const View& view, const ViewState& state) {
     add(state.selection.shown());
   else if (state.selection.locked)
     add(*state.selection.locked);
+  if (const auto& filter = state.selection.filter; filter && view.follows_filter())
+    key += fmt::format("|{} {}:{}", name_of(filter->per), filter->low, filter->high);
   return key;
 }
 

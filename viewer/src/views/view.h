@@ -61,6 +61,14 @@ class View {
   [[nodiscard]] virtual render::FigureOptions default_size() const { return {.width = 1200, .height = 760}; }
   /// Whether pointing at something else changes what has to be computed, and not just how it is drawn.
   [[nodiscard]] virtual bool follows_selection() const { return false; }
+  /// Whether the range selected in the histogram changes what has to be computed.
+  [[nodiscard]] virtual bool follows_filter() const { return false; }
+  /// What can be shown at once, before `prepare` has computed the picture; null: nothing.
+  [[nodiscard]] virtual std::shared_ptr<const ViewContent> outline(
+      [[maybe_unused]] const std::shared_ptr<const DumpSession>& session,
+      [[maybe_unused]] const ViewState& state) const {
+    return nullptr;
+  }
   /// Computes what the picture needs. Throws Cancelled, or an Error whose message a person can act on.
   [[nodiscard]] virtual std::shared_ptr<const ViewContent> prepare(Analysis& analysis, const ViewState& state,
                                                                    Task& task) const = 0;

@@ -90,6 +90,27 @@ std::string span_text(Index begin, Index end) {
   return fmt::format("{}…{}", begin, end - 1);
 }
 
+std::string counted_text(const CountedQueries& counted, const Selection& selection) {
+  if (counted.all() || !selection.filter) return {};
+  const Index N = std::ssize(counted.flags);
+  return fmt::format(" Only the {} of {} queries with an error of {} to {} count.", counted.count(N), N,
+                     render::short_number(selection.filter->low),
+                     render::short_number(selection.filter->high));
+}
+
+bool part_counts(const PartError& part, ErrorPer per, const ViewState& state) {
+  if (part.queries == 0) return false;
+  const std::optional<ValueFilter>& filter = state.selection.filter;
+  return !filter || filter->per != per || filter->holds(part.by(state.view.error_metric()));
+}
+
+std::string counted_parts_text(ErrorPer per, const Selection& selection) {
+  if (!selection.filter || selection.filter->per != per) return {};
+  return fmt::format(" Only {} with an error of {} to {} are shown.",
+                     per == ErrorPer::pair ? "pairs" : "blocks", render::short_number(selection.filter->low),
+                     render::short_number(selection.filter->high));
+}
+
 int frame_at(const render::Drawn& drawn, render::Point at) {
   for (std::size_t i = 0; i < drawn.frames.size(); ++i)
     if (drawn.frames[i].box.holds(at)) return static_cast<int>(i);

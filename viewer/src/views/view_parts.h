@@ -39,6 +39,15 @@ template <class Scalar>
 /// "1024…2047".
 [[nodiscard]] std::string span_text(Index begin, Index end);
 
+/// " Only the 12 of 512 queries in the range 0.1 to 1." for captions; empty where all count.
+[[nodiscard]] std::string counted_text(const CountedQueries& counted, const Selection& selection);
+
+/// Whether a part (a block or a pair of clusters) counts: it has queries that do, and lies in the range where
+/// one of such parts was selected in the histogram.
+[[nodiscard]] bool part_counts(const PartError& part, ErrorPer per, const ViewState& state);
+/// " Only … of …": the same for captions; empty where no such range was selected.
+[[nodiscard]] std::string counted_parts_text(ErrorPer per, const Selection& selection);
+
 /// The plot whose frame holds the point, or -1.
 [[nodiscard]] int frame_at(const render::Drawn& drawn, render::Point at);
 
