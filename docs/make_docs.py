@@ -12,6 +12,8 @@ and this script writes what stands between them. NAME is one of those in `genera
     bench     docs/results/bench_reference.json, from `bench_reference --json`: one result, or a list of them
     side-by-side
               docs/results/side_by_side_h100.json, from `cuda/bench/side_by_side.py --json`
+    gpu-ladder
+              the same and docs/results/side_by_side_h100_first.json, that of the first commit that ran end to end
     tour-…    tests/example16.json, from tests/example16.py
 
     docs/make_docs.py            rewrites the pages
@@ -148,6 +150,25 @@ def make_side_by_side(data):
             f"milliseconds; MuSe {launched}; commit `{versions['commit']}`.")
     header = ["case", "heads", "settings", "cuDNN", "flash", "MuSe", "speed-up over cuDNN", "error", "set out for"]
     return "\n\n".join([table(header, rows, right=(1, 3, 4, 5, 6, 7)), line])
+
+
+def make_gpu_ladder(first, now):
+    """Each case at its target's setting, the first of its rows: when the path first ran, and now."""
+    before = {case["case"]: case["rows"] for case in first["cases"]}
+    rows = []
+    for case in now["cases"]:
+        then = min((row for row in before.get(case["case"], []) if "median_ms" in row), key=lambda row: row["median_ms"],
+                   default=None)
+        row = case["rows"][0]
+        if then is None:
+            continue
+        error = [significant(x["mean_rel_sq_err"]) if case["inputs"] != "random" else "" for x in (then, row)]
+        rows.append([case["case"], milliseconds(then), error[0], milliseconds(row), error[1],
+                     f"{then['median_ms'] / row['median_ms']:.2f}x"])
+    header = ["case", "first, ms", "error", "now, ms", "error", "gain"]
+    line = (f"{now['device']}; commits `{first['versions']['commit']}` and `{now['versions']['commit']}`; medians of "
+            f"{now['repeats']} runs.")
+    return "\n\n".join([table(header, rows, right=(1, 2, 3, 4, 5)), line])
 
 
 # ---- The tour ------------------------------------------------------------------------------------------------------
@@ -380,9 +401,11 @@ class Tour:
 # ---- Pages ---------------------------------------------------------------------------------------------------------
 
 SOURCES = {"compare": "docs/results/reference_compare.json", "bench": "docs/results/bench_reference.json",
-           "side-by-side": "docs/results/side_by_side_h100.json", "tour": "tests/example16.json"}
+           "side-by-side": "docs/results/side_by_side_h100.json", "tour": "tests/example16.json",
+           "gpu-ladder": "docs/results/side_by_side_h100_first.json"}
 MADE_BY = {"compare": "build/bin/muse compare … --json", "bench": "build/bin/bench_reference … --json",
-           "side-by-side": "cuda/bench/side_by_side.py … --json", "tour": "tests/example16.py"}
+           "side-by-side": "cuda/bench/side_by_side.py … --json", "tour": "tests/example16.py",
+           "gpu-ladder": "cuda/bench/side_by_side.py … --json"}
 
 
 class Blocks:
@@ -405,7 +428,7 @@ class Blocks:
     def text(self, name, where):
         kind = "tour" if name.startswith("tour-") else name
         if kind not in SOURCES:
-            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench, side-by-side and tour-…")
+            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench, side-by-side, gpu-ladder and tour-…")
         data = self.load(kind)
         try:
             if kind == "compare":
@@ -414,6 +437,8 @@ class Blocks:
                 return make_bench(data)
             if kind == "side-by-side":
                 return make_side_by_side(data)
+            if kind == "gpu-ladder":
+                return make_gpu_ladder(data, self.load("side-by-side"))
             generators = Tour(data).generators()
         except DocsError as error:
             raise DocsError(f"{SOURCES[kind]}: {error}") from None

@@ -193,10 +193,12 @@ TEST_CASE("logits that rise far beyond the first ones") {
       for (std::size_t h = 0; h < 2; ++h) {
         const LevelLabels labels_q = labels_of_head(result.labels_q, h, levels, 700),
                           labels_k = labels_of_head(result.labels_k, h, levels, 700);
-        const Attention<double> truth = model_attention(inputs.q[h], inputs.k[h], inputs.v[h], inputs.scale, config,
-                                                        labels_q, labels_k, ElementRounding<__nv_bfloat16>());
+        const Attention<double> truth =
+            model_attention(inputs.q[h], inputs.k[h], inputs.v[h], inputs.scale, config, labels_q, labels_k,
+                            ElementRounding<__nv_bfloat16>());
         REQUIRE(result.o[h].allFinite());
-        // Where logits are hundreds of units, their rounding shows: the numbers are those of the model within some %.
+        // Where logits are hundreds of units, their rounding shows: the numbers are those of the model within
+        // some %.
         const double error = (result.o[h] - truth.o).squaredNorm() / truth.o.squaredNorm();
         print_line(error < 0.01, std::string("rising logits: ") + mode + " growth " + std::to_string(growth),
                    "relative squared difference from the model " + std::to_string(error));
@@ -328,6 +330,12 @@ TEST_CASE("strictly causal, bit by bit") {
       check_strictly_causal<__half>(config, 1025, t, 83);
       check_strictly_causal<float>(config, 1025, t, 82);
     }
+  }
+  // Diagonal blocks of several tiles of keys.
+  const Config long_blocks = config_of({{"clusters", "16"}, {"block", "400"}, {"retrieve", "3"}});
+  for (const Index t : {Index{300}, Index{399}, Index{650}, Index{1000}}) {
+    check_strictly_causal<__nv_bfloat16>(long_blocks, 1025, t, 86);
+    check_strictly_causal<__half>(long_blocks, 1025, t, 87);
   }
   const Config windows =
       config_of({{"clusters", "S/8:8:64"}, {"block", "64"}, {"retrieve", "3"}, {"cluster-window", "128"}});

@@ -96,7 +96,9 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
 
   // (3.1), (3.3) The next `count` keys of cluster j, up to Keys of them, in rows from `row` on of the tile
   // that is here.
+  const bool needed = i_begin + warp * M * 16 < level.Cq;  // a warp without centroids only copies
   const auto take = [&]<int Keys>(std::integral_constant<int, Keys>, int row, int count) {
+    if (!needed) return;
     const std::uint32_t k_here = k_shared + tile % 2 * kTile, v_here = v_shared + tile % 2 * kTile;
     float s[M][Keys / 8][4], factor[M][2];
     engine.template dot<Keys, kTileRows>(s, k_here, row);
@@ -121,7 +123,7 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
     while (place == cluster_end) {
       k_tilde.finish();
 #pragma unroll
-      for (int t = 0; t < M; ++t)
+      for (int t = 0; t < (needed ? M : 0); ++t)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           const int i = i_begin + (warp * M + t) * 16 + lane / 4 + h * 8;
