@@ -139,12 +139,12 @@ def all_cases():
     rule = "S/256:16:512", "S/64:32:1024"
     cases = [
         Case("8k acausal", "acausal", 8192, 128, "source16k", 8192,
-             [acausal(64, 96, 10), acausal(64, 96, 20), acausal(64, 96, 6)], 4, 0.16),
+             [acausal(64, 48, r) for r in (6, 11, 4)], 4, 0.16),
         Case("64k acausal", "acausal", 65536, 8, "source64k", 65536, [acausal(512, 512, r) for r in (7, 16, 4)], 12, 0.50),
         Case("16k causal", "causal", 16384, 64, "source16k", 16384,
              [causal("S/256", "S/64", 8), causal("S/256", "S/64", 16), causal("S/256", "S/64", 4)], 2, 0.030),
         Case("64k causal", "causal", 65536, 8, "source64k", 65536,
-             [causal(*rule, 6, 8192), causal(*rule, 16, 8192), causal(*rule, 6)], 5, 0.08),
+             [causal(*rule, 6, 8192), causal(*rule, 16, 8192), causal(*rule, 3, 8192)], 5, 0.08),
         Case("128k causal", "causal", 131072, 8, None, 0, [causal(*rule, "6,6,6,5,4,3,2", 8192)], 7),
         Case("1M causal", "causal", 1048576, 8, None, 0, [causal(*rule, "6,6,6,5,4,3,2", 8192)], None, cudnn=False),
     ]

@@ -28,12 +28,6 @@ __device__ __forceinline__ void barrier_wait(std::uint32_t barrier, int parity) 
       : "memory");
 }
 
-/// A key of the stream: its row in the tile's tables, and what is added to its logits (in units of log 2).
-struct KeyRow {
-  std::uint32_t row;  ///< one that may be read, even if there is no such key
-  float bias;         ///< -infinity: there is no such key
-};
-
 /// Where a tile's keys and values lie: row n at `k` + n · `k_stride` bytes.
 struct KeyTables {
   const void* k;
@@ -61,7 +55,6 @@ struct AttentionPipeline {
     unsigned char k[Stages][kTile];
     unsigned char v[Stages][kTile];
     unsigned char ones[WgmmaEngine<D, Element>::kOnesBytes + 16];
-    float bias[Stages][kKeys];
     std::uint64_t full[Stages], empty[Stages];
   };
 
@@ -90,8 +83,7 @@ struct AttentionPipeline {
     WgmmaEngine<D, Element>::publish_copies();
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
-        barrier_init(shared_address(&shared.full[stage]),
-                     256);  // each copying thread: its copies, its biases
+        barrier_init(shared_address(&shared.full[stage]), 128);  // the copies of each copying thread
         barrier_init(shared_address(&shared.empty[stage]), 4 * consumers);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
@@ -103,10 +95,11 @@ struct AttentionPipeline {
   static __device__ __forceinline__ void begin_producing() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kProducerRegisters));
   }
-  /// The copying warpgroup: `tiles` tiles of 64 keys; find(place) gives the key at a place of the stream,
-  /// tables(t) where the rows of tile t are. Each warp copies 16 of a tile's rows; its two halves look up
-  /// those of two tiles, and do so two to four tiles ahead: an index takes as long to come as a tile's
-  /// products. Its instructions share the schedulers with those of the consumers: every one counts.
+  /// The copying warpgroup: `tiles` tiles of 64 keys; find(place) gives the row of the key at a place of the
+  /// stream, one that may be read even if there is no such key, tables(t) where the rows of tile t are. Each
+  /// warp copies 16 of a tile's rows; its two halves look up those of two tiles, and do so two to four tiles
+  /// ahead: an index takes as long to come as a tile's products. Its instructions share the schedulers with
+  /// those of the consumers: every one counts.
   template <class Find, class Tables>
   __device__ __forceinline__ void produce(int tiles, Find find, Tables tables) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
@@ -114,9 +107,9 @@ struct AttentionPipeline {
                   kRows = 32 / kPieces;  // 16-byte pieces of a row; rows that the warp copies at once
     const std::uint32_t piece = lane % kPieces * 16;
     const int place = lane / 16 * kKeys + first + lane % 16;  // this lane's, in a pair of tiles
-    KeyRow now = find(place), next = find(2 * kKeys + place);
+    std::uint32_t now = find(place), next = find(2 * kKeys + place);
     for (int t = 0; t < tiles;) {
-      const KeyRow after = find((t + 4) * kKeys + place);
+      const std::uint32_t after = find((t + 4) * kKeys + place);
 #pragma unroll 1
       for (int half = 0; half < 2 && t < tiles; ++half, ++t, here.advance()) {
         const KeyTables table = tables(t);
@@ -124,20 +117,17 @@ struct AttentionPipeline {
         const char* const v = static_cast<const char*>(table.v) + piece;
         // A barrier of this parity is behind us when the ring is new.
         barrier_wait(shared_address(&shared.empty[here.stage]), here.parity ^ 1);
-        if (lane / 16 == half) shared.bias[here.stage][first + lane % 16] = now.bias;
         const std::uint32_t k_shared = shared_address(shared.k[here.stage]),
                             v_shared = shared_address(shared.v[here.stage]);
 #pragma unroll
         for (int pass = 0; pass < 16 / kRows; ++pass) {
           const int n = pass * kRows + lane / kPieces;
-          const std::uint32_t row = __shfl_sync(0xffffffffu, now.row, half * 16 + n);
+          const std::uint32_t row = __shfl_sync(0xffffffffu, now, half * 16 + n);
           const std::uint32_t offset = SwizzledTile<D, kKeys>::offset(first + n, lane % kPieces);
           copy_async(k_shared + offset, k + std::uint64_t{row} * table.k_stride);
           copy_async(v_shared + offset, v + std::uint64_t{row} * table.v_stride);
         }
-        const std::uint32_t full = shared_address(&shared.full[here.stage]);
-        barrier_arrive_after_copies(full);
-        barrier_arrive(full);
+        barrier_arrive_after_copies(shared_address(&shared.full[here.stage]));
       }
       now = next;
       next = after;
@@ -167,7 +157,7 @@ struct AttentionPipeline {
     return {q_shared};
   }
 
-  /// A consuming warpgroup: its queries are in `engine`. look(t, s, bias) changes the dot products of tile t
+  /// A consuming warpgroup: its queries are in `engine`. look(t, s) changes the dot products of tile t
   /// into logits / `scale`, and says whether it left them in units of log 2 instead. Where a thread block has
   /// the multiprocessor for itself, the warps work on the next tile's weights while the tensor cores multiply
   /// one tile's weights by its values. Several leave that to each other, and save the registers. `Careful`:
@@ -179,11 +169,11 @@ struct AttentionPipeline {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
     bool settled = false;
-    // The logits of tile t, at `place`, become weights; whether what was summed before is to be rescaled.
-    const auto weigh = [&](int t, Place place) {
+    // The logits of tile t become weights; whether what was summed before is to be rescaled.
+    const auto weigh = [&](int t) {
       bool changed = false;
       if (warp_has_rows) {
-        const bool ready = look(t, s, shared.bias[place.stage]);
+        const bool ready = look(t, s);
         if (Careful || !settled) {
           changed = attention.template weigh<kKeys>(s, ready ? 1 : scale, factor);
           settled = attention.settled();
@@ -208,7 +198,6 @@ struct AttentionPipeline {
           attention.o[0], weights, shared_address(shared.v[place.stage]), shared_address(shared.ones));
     };
     const auto release = [&](Place place) {
-      __syncwarp();  // every lane has read its biases
       if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
     };
     if constexpr (Resident > 1) {
@@ -216,7 +205,7 @@ struct AttentionPipeline {
         begin_dot(here);
         wgmma_wait<0>();
         fence_registers(s[0]);
-        if (weigh(t, here)) attention.rescale(factor);
+        if (weigh(t)) attention.rescale(factor);
         pack_all();
         begin_accumulate(here);
         wgmma_wait<0>();
@@ -228,7 +217,7 @@ struct AttentionPipeline {
     begin_dot(here);
     wgmma_wait<0>();
     fence_registers(s[0]);
-    weigh(0, here);
+    weigh(0);
     pack_all();
     for (int t = 1; t < tiles; ++t) {
       Place next = here;
@@ -237,7 +226,7 @@ struct AttentionPipeline {
       begin_accumulate(here);
       wgmma_wait<1>();
       fence_registers(s[0]);
-      const bool changed = weigh(t, next);
+      const bool changed = weigh(t);
       wgmma_wait<0>();
       fence_registers(attention.o[0]);
       release(here);

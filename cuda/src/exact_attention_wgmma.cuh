@@ -42,7 +42,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
       pipeline.produce(
           tiles,
           [&](int place) {  // keys beyond the end are masked below
-            return KeyRow{static_cast<std::uint32_t>(min(place, key_end - 1 - block_begin)), 0};
+            return static_cast<std::uint32_t>(min(place, key_end - 1 - block_begin));
           },
           [&](int) { return tokens; });
     };
@@ -65,7 +65,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     attention.clear();
     pipeline.template consume<Careful>(
         tiles, engine, attention, plan.scale * kLog2e, first_row < row_end,
-        [&](int t, float(&s)[1][kKeys / 8][4], const float*) {
+        [&](int t, float(&s)[1][kKeys / 8][4]) {
           // Mask keys after the query, and those that do not exist.
           const int key = block_begin + t * kKeys;
           if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {

@@ -76,7 +76,6 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
     const KeyTables summaries{k_tilde, v_tilde, D * 2, D * 2};
     const KeyTables all_tokens{k, v, static_cast<std::uint32_t>(plan.k.token * 2),
                                static_cast<std::uint32_t>(plan.v.token * 2)};
-    const float* const bias = w.bias + pair;
     pipeline.begin_producing();
     const auto produce = [&] {
       // The retrieved cluster of this lane's last place, where it ends, and its first place less the tokens
@@ -87,8 +86,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
           [&](int place) {
             place = min(place, tiles * kKeys - 1);
             if (place < summary_tiles * kKeys) {
-              const int j = min(place, level.Ck - 1);
-              return KeyRow{static_cast<std::uint32_t>(j), place == j ? bias[j] * kLog2e : -INFINITY};
+              return static_cast<std::uint32_t>(min(place, level.Ck - 1));
             }
             place -= summary_tiles * kKeys;
             const int n = min(place, tokens - 1);
@@ -96,8 +94,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
               before_cluster = places[++cluster].x - end;
               end = places[cluster].y;
             }
-            return KeyRow{static_cast<std::uint32_t>(key_order[before_cluster + n]),
-                          place == n ? 0 : -INFINITY};
+            return static_cast<std::uint32_t>(key_order[before_cluster + n]);
           },
           [&](int t) { return t < summary_tiles ? summaries : all_tokens; });
     };
@@ -121,26 +118,41 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
       q);
   const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
   const float scale = plan.scale * kLog2e;
+  const float* const bias = w.bias + pair;
   typename Pipeline::Rows attention;
   const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
     attention.clear();
     pipeline.template consume<Careful>(tiles, engine, attention, scale, first_row < queries,
-                                       [&](int t, float(&s)[1][kKeys / 8][4], const float* bias) {
-                                         if (t >= summary_tiles && (t + 1 - summary_tiles) * kKeys <= tokens)
-                                           return false;
-                                         // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias, but
-                                         // the last tile has keys that do not exist.
-                                         const float factor = t >= summary_tiles || shifted ? scale : 0;
+                                       [&](int t, float(&s)[1][kKeys / 8][4]) {
+                                         const int first = t * kKeys + lane % 4 * 2;  // this lane's first key
+                                         if (t < summary_tiles) {
+                                           // (4.2) ℓ_j = s q·k̃_ij + b_ij
+                                           const float factor = shifted ? scale : 0;
 #pragma unroll
-                                         for (int n = 0; n < kKeys / 8; ++n) {
-                                           const float2 b =
-                                               *reinterpret_cast<const float2*>(bias + n * 8 + lane % 4 * 2);
-                                           s[0][n][0] = fmaf(s[0][n][0], factor, b.x);
-                                           s[0][n][1] = fmaf(s[0][n][1], factor, b.y);
-                                           s[0][n][2] = fmaf(s[0][n][2], factor, b.x);
-                                           s[0][n][3] = fmaf(s[0][n][3], factor, b.y);
+                                           for (int n = 0; n < kKeys / 8; ++n) {
+                                             float b[2];
+#pragma unroll
+                                             for (int e = 0; e < 2; ++e) {
+                                               const int j = first + n * 8 + e;
+                                               b[e] = j < level.Ck ? bias[j] * kLog2e : -INFINITY;
+                                             }
+#pragma unroll
+                                             for (int e = 0; e < 4; ++e)
+                                               s[0][n][e] = fmaf(s[0][n][e], factor, b[e % 2]);
+                                           }
+                                           return true;
                                          }
-                                         return true;
+                                         // Retrieved tokens have no bias; the last tile has keys that do not
+                                         // exist.
+                                         const int end = tokens + summary_tiles * kKeys;
+                                         if ((t + 1) * kKeys > end) {
+#pragma unroll
+                                           for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+                                             for (int e = 0; e < 4; ++e)
+                                               if (first + n * 8 + e % 2 >= end) s[0][n][e] = -INFINITY;
+                                         }
+                                         return false;
                                        });
     attention.finish();
   };
