@@ -263,7 +263,9 @@ class PanelDrawer {
       origin_ = area.begin();
       scale_x_ = area.width() / static_cast<float>(std::max(1, shot->drawn.image.width));
       scale_y_ = area.height() / static_cast<float>(std::max(1, shot->drawn.image.height));
+      list.AddCallback([](const ImDrawList*, const ImDrawCmd*) { set_blending(false); }, nullptr);
       list.AddImage(texture(picture_, scale_x_ != 1 || scale_y_ != 1), area.begin(), area.end());
+      list.AddCallback([](const ImDrawList*, const ImDrawCmd*) { set_blending(true); }, nullptr);
       draw_zoom_preview(*shot, list);
       const bool over_minimap = draw_minimap(*shot, list, hovered);
       if (!over_minimap) handle_mouse(*shot, list, hovered, active);
