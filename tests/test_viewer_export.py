@@ -129,6 +129,24 @@ class Export(unittest.TestCase):
         self.assertTrue(np.isnan(found[~seen]).all())
         np.testing.assert_allclose(found[seen], weights[seen], atol=1e-6)
 
+    def test_a_filter_counts_only_its_queries(self):
+        path = ROOT / "filtered.csv"
+        viewer(DUMP, "--export", path, "--view", "error", *SMALL)
+        errors = np.array([float(row["relative"]) for row in table(path)])
+        low, high = np.quantile(errors, 0.7), errors.max()
+        inside = (errors >= low) & (errors <= high)
+        viewer(DUMP, "--export", path, "--view", "inspector", "--filter", f"{low}:{high}", *SMALL)
+        rows = {row["quantity"]: float(row["value"]) for row in table(path)}
+        self.assertEqual(rows["Queries in the selected range: queries"], inside.sum())
+        self.assertGreater(rows["Queries in the selected range: relative squared error"],
+                           rows["The head: relative squared error"])
+        cells = ROOT / "filtered.npy"
+        viewer(DUMP, "--export", cells, "--view", "attention", "--filter", f"{low}:{high}", *SMALL)
+        self.assertEqual(list(~np.isnan(np.load(cells)).all(axis=1)), list(inside))
+        # A range of blocks is none of queries.
+        viewer(DUMP, "--export", path, "--view", "inspector", "--filter", f"block:{low}:{high}", *SMALL)
+        self.assertNotIn("Queries in the selected range: queries", [row["quantity"] for row in table(path)])
+
     def test_config_file_of_tune(self):
         config = ROOT / "config.json"
         config.write_text(json.dumps({"format": "muse-config/1", "common": {"block": 64, "clusters": 5, "retrieve": 2}}))
@@ -160,6 +178,7 @@ class WrongUse(unittest.TestCase):
                            (["--zoom", "1:2"], "--zoom"), (["--compare", "muse"], "two methods"),
                            (["--compare", "muse,best"], "expected a method"), (["--level", 9, "--view", "clusters"], "--level"),
                            (["--pass", 9, "--view", "kmeans", *SMALL], "--pass"), (["--filter", "5"], "--filter"),
+                           (["--filter", "token:0:1"], "--filter"),
                            (["--tokens", 1000], "--tokens"), (["--theme", "blue"], "--theme"), (["--nonsense"], "nonsense")):
             if word == "--level":
                 args = [*args, *SMALL]

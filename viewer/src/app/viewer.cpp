@@ -179,7 +179,7 @@ class Viewer {
     set_title();
     const bool capture = wants_screenshot();
     std::optional<render::Image> captured;
-    window_.end_frame(ui_.appearance.palette().window, capture ? &captured : nullptr);
+    window_.end_frame(ui_.appearance.palette().panel, capture ? &captured : nullptr);
     const double ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
     ++drawn_;
     last_frame_ms_ = ms;

@@ -37,6 +37,13 @@ void Texture::upload(const render::Image& image) {
   height_ = image.height;
 }
 
+void set_blending(bool on) {
+  if (on)
+    glEnable(GL_BLEND);
+  else
+    glDisable(GL_BLEND);
+}
+
 void Texture::set_smooth(bool smooth) {
   if (smooth == smooth_) return;
   smooth_ = smooth;

@@ -30,4 +30,8 @@ class Texture {
   bool smooth_ = false;
 };
 
+/// Whether what is drawn next is mixed with what lies below; an opaque picture need not be, which is cheaper
+/// without a graphics card.
+void set_blending(bool on);
+
 }  // namespace muse::viewer

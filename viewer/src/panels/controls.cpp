@@ -64,8 +64,15 @@ void in_area(const char* name, const Area& area, const std::function<void()>& co
       ImGui::Begin(name, nullptr,
                    ImGuiWindowFlags_NoTitleBar | ImGuiWindowFlags_NoResize | ImGuiWindowFlags_NoMove |
                        ImGuiWindowFlags_NoCollapse | ImGuiWindowFlags_NoSavedSettings |
-                       ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoNav | more_flags);
+                       ImGuiWindowFlags_NoBringToFrontOnFocus | ImGuiWindowFlags_NoNav |
+                       ImGuiWindowFlags_NoBackground | more_flags);
   ImGui::PopStyleVar(2);
+  if (ImGui::GetStyle().WindowBorderSize > 0) {
+    ImDrawList& list = *ImGui::GetWindowDrawList();
+    list.PushClipRect(area.begin(), area.end());
+    list.AddRect(area.begin(), area.end(), ImGui::GetColorU32(ImGuiCol_Border));
+    list.PopClipRect();
+  }
   if (open) content();
   ImGui::End();
 }

@@ -47,7 +47,8 @@ bool toggle(Controls& controls, const std::string& name, const char* label, bool
 /// Text in a bubble over the widget that was drawn last, once the pointer rests on it.
 void tooltip(const std::string& text);
 
-/// A borderless window that fills `area` while `content` is drawn into it.
+/// A window that fills `area` while `content` is drawn into it. It has a border but no background: that is
+/// what the frame is cleared to, which costs less than to paint it where no graphics card does.
 void in_area(const char* name, const Area& area, const std::function<void()>& content,
              ImGuiWindowFlags more_flags = 0);
 

@@ -32,17 +32,31 @@ void edge(Ui& ui, const std::string& name, const Area& area, bool upright, doubl
   weight_after = sum - weight_before;
 }
 
+// The gaps around and between panels are darker than what the frame was cleared to.
+void fill_gap(const Ui& ui, const Area& area) {
+  ImGui::GetBackgroundDrawList()->AddRectFilled(area.begin(), area.end(),
+                                                to_u32(ui.appearance.palette().window));
+}
+
+void fill_gaps_around(const Ui& ui, const Area& area, float gap) {
+  fill_gap(ui, {area.x0 - gap, area.y0 - gap, area.x1 + gap, area.y0});
+  fill_gap(ui, {area.x0 - gap, area.y1, area.x1 + gap, area.y1 + gap});
+  fill_gap(ui, {area.x0 - gap, area.y0, area.x0, area.y1});
+  fill_gap(ui, {area.x1, area.y0, area.x1 + gap, area.y1});
+}
+
 }  // namespace
 
 void draw_panels(Ui& ui, const Area& area) {
   Workspace& w = ui.workspace;
   ui.places.resize(w.panels.size());
   for (PanelPlace& place : ui.places) place.visible = false;
+  const float gap = std::max(3.0f, std::round(ui.px(kGap)));
+  fill_gaps_around(ui, area, gap);
   if (w.maximised) {
     draw_view_panel(ui, w.focused, area);
     return;
   }
-  const float gap = std::max(3.0f, std::round(ui.px(kGap)));
   std::vector<Column>& columns = w.layout.columns;
   double weights = 0;
   for (const Column& column : columns) weights += column.weight;
@@ -93,7 +107,7 @@ void draw_panels(Ui& ui, const Area& area) {
                        room * static_cast<float>(columns[c + 1].weight / weights)});
     x += gap;
   }
-  ImGui::PushStyleColor(ImGuiCol_WindowBg, ImVec4(0, 0, 0, 0));
+  for (const Edge& e : edges) fill_gap(ui, e.area);
   ImGui::PushStyleVar(ImGuiStyleVar_WindowBorderSize, 0);
   ImGui::PushStyleVar(ImGuiStyleVar_WindowPadding, ImVec2(0, 0));
   for (const Edge& e : edges)
@@ -101,7 +115,6 @@ void draw_panels(Ui& ui, const Area& area) {
       edge(ui, e.name, e.area, e.upright, *e.before_weight, *e.after_weight, e.before, e.after);
     });
   ImGui::PopStyleVar(2);
-  ImGui::PopStyleColor();
 }
 
 }  // namespace muse::viewer

@@ -49,7 +49,6 @@ class PanelDrawer {
     in_area(
         id_.c_str(), area,
         [&] {
-          draw_background(area, place.picture);
           draw_head();
           const ImVec2 at = ImGui::GetCursorScreenPos(), room = ImGui::GetContentRegionAvail();
           const float x = std::round(at.x), y = std::round(at.y);
@@ -62,27 +61,6 @@ class PanelDrawer {
   }
 
  private:
-  // Background and border, but nothing under the picture, which covers it: without a graphics card every
-  // pixel costs. `picture` is where the last frame had it.
-  void draw_background(const Area& area, const Area& picture) const {
-    const Palette& palette = ui_.appearance.palette();
-    ImDrawList& list = *ImGui::GetWindowDrawList();
-    const auto fill = [&](float x0, float y0, float x1, float y1) {
-      if (x1 > x0 && y1 > y0) list.AddRectFilled({x0, y0}, {x1, y1}, to_u32(palette.panel));
-    };
-    const bool inside = picture.x0 >= area.x0 && picture.y0 >= area.y0 && picture.x1 <= area.x1 &&
-                        picture.y1 <= area.y1 && picture_.shot() != nullptr;
-    if (inside) {
-      fill(area.x0, area.y0, area.x1, picture.y0);
-      fill(area.x0, picture.y0, picture.x0, picture.y1);
-      fill(picture.x1, picture.y0, area.x1, picture.y1);
-      fill(area.x0, picture.y1, area.x1, area.y1);
-    } else {
-      fill(area.x0, area.y0, area.x1, area.y1);
-    }
-    list.AddRect(area.begin(), area.end(), to_u32(palette.border));
-  }
-
   // A line of controls
   // ----------------------------------------------------------------------------------------
 
@@ -263,7 +241,9 @@ class PanelDrawer {
       origin_ = area.begin();
       scale_x_ = area.width() / static_cast<float>(std::max(1, shot->drawn.image.width));
       scale_y_ = area.height() / static_cast<float>(std::max(1, shot->drawn.image.height));
+      list.AddCallback([](const ImDrawList*, const ImDrawCmd*) { set_blending(false); }, nullptr);
       list.AddImage(texture(picture_, scale_x_ != 1 || scale_y_ != 1), area.begin(), area.end());
+      list.AddCallback([](const ImDrawList*, const ImDrawCmd*) { set_blending(true); }, nullptr);
       draw_zoom_preview(*shot, list);
       const bool over_minimap = draw_minimap(*shot, list, hovered);
       if (!over_minimap) handle_mouse(*shot, list, hovered, active);
