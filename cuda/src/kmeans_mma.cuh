@@ -16,7 +16,8 @@ namespace muse::cuda {
 
 /// Tokens of a thread block.
 inline constexpr int kAssignRun = 1024;
-/// Centroids in shared memory at a time; where no block has that many, half of them leave room for more warps.
+/// Centroids in shared memory at a time; where no block has that many, half of them leave room for more
+/// warps.
 inline constexpr int kAssignClusters = 256;
 
 template <int D, int M, int Warps, int Clusters, class Element>
@@ -143,8 +144,8 @@ __global__ void __launch_bounds__(32 * Warps)
 }
 
 template <int D, int Clusters, class Element>
-Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w, Side side,
-                          int most, cudaStream_t stream) {
+Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
+                          Side side, int most, cudaStream_t stream) {
   constexpr int kM = D <= 64 ? 2 : 1, kWarps = 8 / kM;
   constexpr int kRows = 16 * kM * kWarps;
   constexpr int kBytes = PaddedTile<D, Clusters>::kBytes + 2 * PaddedTile<D, kRows>::kBytes + 4 * Clusters;

@@ -240,9 +240,10 @@ struct SoftmaxRows {
     for (int t = 0; t < M; ++t) all = all && m[t][0] > -INFINITY && m[t][1] > -INFINITY;
     return __all_sync(0xffffffffu, all);
   }
-  /// Whether logits of row h rose so far beyond m that sums may have overflown. After finish().
+  /// Whether logits of row h rose so far beyond m that sums may have overflown: values of up to 2^60 are safe
+  /// below this. After finish().
   [[nodiscard]] __device__ __forceinline__ bool overflows(int t, int h) const {
-    return !(l[t][h] < 0x1p100f);
+    return !(l[t][h] < 0x1p60f);
   }
 
   __device__ __forceinline__ void rescale(const float (&factor)[M][2]) {
