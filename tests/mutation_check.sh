@@ -109,7 +109,8 @@ mutate "kmeans: ties to the highest index" src/kmeans.cpp 's/score > best\[n\]/s
 mutate "kmeans: seeds at the strides' ends" src/kmeans.cpp 's/begin \+ N \/ \(2 \* C\)/begin/' kmeans
 mutate "kmeans: empty clusters lose their centroid" src/kmeans.cpp 's/if \(clusters\.count\(c\) > 0\) centroids/centroids/' kmeans
 mutate "kmeans: wrong weight of the norm" src/kmeans.cpp 's/Scalar\(-2\)/Scalar(-1)/' kmeans
-mutate "kmeans: one pass too few" src/kmeans.cpp 's/if \(pass == passes\)/if (pass + 1 >= passes)/' kmeans
+mutate "kmeans: one pass too few" src/kmeans.cpp 's/pass < options\.passes/pass + 1 < options.passes/' kmeans
+mutate "kmeans: the sample is the first tokens" src/kmeans.cpp 's/x\.outerStride\(\) \* options\.sample/x.outerStride()/' kmeans
 mutate "kmeans: unusable clusters used" src/kmeans.cpp 's/bias\[c\] = -std::.*;/;/' kmeans
 mutate "clusters: weights ignored" src/clusters.cpp 's/weights\.empty\(\) \? 1\.0 : .*;/1.0;/' clusters
 mutate "clusters: spatial off by one" src/clusters.cpp 's/\(n \* C \/ N\)/((n * C + 1) \/ N)/' clusters
@@ -123,9 +124,9 @@ mutate "muse_attention: retrieved clusters count twice" src/muse_attention.cpp '
 mutate "muse_attention: queries go to empty clusters" src/muse_attention.cpp 's/past\.non_empty\(\)/std::vector<bool>{}/' muse_attention
 mutate "muse_attention: a query cluster forgotten" src/muse_attention.cpp 's/Index i = 0; i < clusters\.home\.size\(\); \+\+i\)$/Index i = 1; i < clusters.home.size(); ++i)/' muse_attention
 mutate "muse_attention: a range of far clusters left out" src/muse_attention.cpp 's/j0 \+= kTileKeyClusters/j0 += 2 * kTileKeyClusters/' muse_attention
-mutate "muse_attention: windows merged by number" src/muse_attention.cpp 's/config\.seed, sizes\)/config.seed)/' muse_attention
+mutate "muse_attention: windows merged by number" src/muse_attention.cpp 's/, \.weights = sizes\}/}/' muse_attention
 mutate "muse_attention: windows one level late" src/muse_attention.cpp 's/level_size >= windows\.W/level_size > windows.W/' muse_attention
-mutate "muse_attention: retrieval miscounted" src/muse_attention.cpp 's/retrieval_operations \+= 2 \*/retrieval_operations +=/' muse_attention
+mutate "muse_attention: retrieval miscounted" src/muse_attention.cpp 's/retrieval_operations \+= exact_operations/retrieval_operations += 2 * exact_operations/' muse_attention
 mutate "strict_causality: metric map by Eigen" src/muse_attention.cpp 's/multiply<Scalar>\(x, root_, storage\);/storage.noalias() = x * root_;/' strict_causality
 
 # ---- Products
