@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 .ci/install_packages run
-[ -f build/build.ninja ] || cmake --preset default ${MUSE_CMAKE_ARGS:-}
+[ -f build/build.ninja ] || cmake --preset default -DMUSE_BUILD_TESTS=OFF ${MUSE_CMAKE_ARGS:-}
 cmake --build build --target muse
 
 mkdir -p build/demo

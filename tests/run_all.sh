@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 .ci/install_packages test
-[ -f build/build.ninja ] || cmake --preset default ${MUSE_CMAKE_ARGS:-}
+cmake --preset default -DMUSE_BUILD_TESTS=ON ${MUSE_CMAKE_ARGS:-}
 cmake --build build
 ctest --test-dir build --output-on-failure --parallel "$(nproc)"
