@@ -277,18 +277,28 @@ class OneWindow(unittest.TestCase):
     def test_03_the_wheel_zooms_at_the_cursor_and_a_double_click_fits(self):
         w = self.w
         place = inside(panel_of(self.state, "blocks"), 0.25, 0.75)
-        w.wheel(*place, 4)
+        w.wheel(*place, 1)
         state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"], "zoomed in")
         zoom = panel_of(state, "blocks")["shown"]["zoom"]
-        self.assertLess(zoom["x"][1] - zoom["x"][0], 300)
-        self.assertTrue(zoom["x"][0] < 0.25 * 512 < zoom["x"][1], zoom)
-        self.assertTrue(zoom["y"][0] < 0.75 * 512 < zoom["y"][1], zoom)
+        # What was under the cursor is where it was.
+        for axis, part in (("x", 0.25), ("y", 0.75)):
+            low, high = zoom[axis]
+            self.assertAlmostEqual(high - low, 0.8 * 512, delta=1)
+            self.assertAlmostEqual((part * 512 - low) / (high - low), part, delta=0.02)
+        w.wheel(*place, 3)
+        state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"]["x"][1]
+                       - panel_of(s, "blocks")["shown"]["zoom"]["x"][0] < 300, "zoomed in further")
+        zoom = panel_of(state, "blocks")["shown"]["zoom"]
         # A drag moves what is seen along with the pointer.
         w.drag(place, (place[0] + 60, place[1]))
         state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"]["x"][0] < zoom["x"][0], "moved")
         self.assertEqual(state["selection"]["locked"], None)
         w.shot("blocks_zoomed")
-        w.click(*place, repeat=2)
+        # On a busy machine two clicks may come too late to be one double click: like a person, try again.
+        for _ in range(20):
+            w.click(*place, repeat=2)
+            if panel_of(w.state(), "blocks")["zoom"] is None:
+                break
         w.wait(lambda s: panel_of(s, "blocks")["zoom"] is None and s["ready"], "everything is seen again")
 
     def test_04_heads_and_layers_by_keys_and_by_clicks(self):
