@@ -149,15 +149,9 @@ void check_means(Index N, Index D, const Config& config, std::uint64_t seed) {
   }
 }
 
-/// The inertia of all blocks, keys and homes, and the reference's.
-struct InertiaSums {
-  double found = 0, truth = 0;
-};
-
-/// The whole: inertia of every block, keys and homes, within 1 % of the reference's; of windows, where small
-/// merges end in other optima, only not far from it. Returns the sums.
+/// The whole: inertia of every block, keys and homes, within 1 % of the reference's.
 template <class Element>
-InertiaSums check_inertia(const Config& config, Index N, Index D, std::uint64_t seed) {
+void check_inertia(const Config& config, Index N, Index D, std::uint64_t seed) {
   const Inputs inputs = random_inputs<Element>({.Nq = N, .Nk = N, .D = D, .Dv = D}, seed);
   const CallResult<Element> result = run_cuda<Element>(inputs, config);
   const Index levels = muse::cuda::level_count(inputs.shape(kTypeOf<Element>), config);
@@ -210,20 +204,16 @@ InertiaSums check_inertia(const Config& config, Index N, Index D, std::uint64_t 
     }
   }
   // One block may end in another local optimum where rounding moved a token; all blocks together must not be
-  // worse. Windows are merged from few centroids, empty ones among them, whose order decides the seeds:
-  // single calls err in both directions.
-  const bool windows = config.cluster_window > 0;
-  const double most = windows ? 1.5 : 1.01, most_of_block = windows ? 2.5 : 1.1;
-  const bool good = sum_found <= most * sum_truth && worst <= most_of_block;
+  // worse.
+  const bool good = sum_found <= 1.01 * sum_truth && worst <= 1.1;
   print_line(good,
              "k-means: " + type_name<Element>() + " " + std::string(name_of(config.mode)) +
                  " N=" + std::to_string(N) + " T=" + get_option(config, "passes") + " " +
                  std::string(name_of(config.metric)) + " sample " + get_option(config, "sample"),
              "inertia " + std::to_string(sum_found / sum_truth) + " of the reference's, worst block " +
                  std::to_string(worst));
-  CHECK(sum_found <= most * sum_truth);
-  CHECK(worst <= most_of_block);
-  return {sum_found, sum_truth};
+  CHECK(sum_found <= 1.01 * sum_truth);
+  CHECK(worst <= 1.1);
 }
 
 }  // namespace
@@ -322,9 +312,8 @@ TEST_CASE("k-means: passes on a sample, inertia within 1 % of the reference") {
   }
 }
 
-TEST_CASE("k-means: windows merged upwards, inertia of many calls within 3 % of the reference") {
+TEST_CASE("k-means: windows merged upwards, inertia within 1 % of the reference") {
   MUSE_NEEDS_GPU();
-  InertiaSums all;
   for (const char* mode : {"acausal", "causal", "causal-shared"}) {
     for (const char* passes : {"1", "3"}) {
       for (const char* window : {"64", "200", "256", "512"}) {
@@ -334,16 +323,10 @@ TEST_CASE("k-means: windows merged upwards, inertia of many calls within 3 % of 
                                            {"block", "64"},
                                            {"passes", passes},
                                            {"cluster-window", window}});
-          for (const InertiaSums& sums : {check_inertia<float>(config, 1300, 32, 40),
-                                          check_inertia<__nv_bfloat16>(config, 1300, 64, 41)}) {
-            all.found += sums.found / sums.truth;
-            all.truth += 1;
-          }
+          check_inertia<float>(config, 1300, 32, 40);
+          check_inertia<__nv_bfloat16>(config, 1300, 64, 41);
         }
       }
     }
   }
-  print_line(all.found <= 1.03 * all.truth, "k-means: windows, mean of all calls",
-             "inertia " + std::to_string(all.found / all.truth) + " of the reference's");
-  CHECK(all.found <= 1.03 * all.truth);
 }

@@ -37,6 +37,12 @@ struct Weights {
   const std::int32_t* offsets = nullptr;
   int clusters = 1;          // C, of a window
   std::int64_t of_head = 0;  // entries of a head
+
+  [[nodiscard]] __device__ int of(int head, int n) const {
+    if (offsets == nullptr) return 1;
+    const std::int32_t* const count = offsets + head * of_head + n / clusters * (clusters + 1) + n % clusters;
+    return count[1] - count[0];
+  }
 };
 
 /// (2.2) Means of the members of each cluster: mean_c = sum over n in c of w_n x_n / sum of w_n.
@@ -63,16 +69,10 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const std::int32_t* const members = order + (std::int64_t{head} * plan.levels + place.level) * N +
                                       block_tokens(plan, level, place.t, side).begin;
   const int begin = range[0], end = range[1], lane = threadIdx.x % kWarp;
-  const auto weight_of = [&](int n) {
-    if (weights.offsets == nullptr) return 1;
-    const std::int32_t* const count = weights.offsets + head * weights.of_head +
-                                      n / weights.clusters * (weights.clusters + 1) + n % weights.clusters;
-    return count[1] - count[0];
-  };
   int count = end - begin;
   if (weights.offsets != nullptr) {
     count = 0;
-    for (int p = begin + lane; p < end; p += kWarp) count += weight_of(members[p]);
+    for (int p = begin + lane; p < end; p += kWarp) count += weights.of(head, members[p]);
     count = __reduce_add_sync(kAllLanes, count);
   }
   if (count == 0 && empty == EmptyCluster::keep) return;
@@ -90,7 +90,7 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
       for (int p = begin + row; p < end; p += rows_at_once) {
         float x_p[kV];
         load_vector(rows + members[p] * strides.token + d0, x_p);
-        const auto w = static_cast<float>(weight_of(members[p]));
+        const auto w = static_cast<float>(weights.of(head, members[p]));
 #pragma unroll
         for (int e = 0; e < kV; ++e) sum[e] = fmaf(w, x_p[e], sum[e]);
       }
@@ -117,13 +117,14 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
 }
 
 /// (2.2) First centroids: token floor(c N / C) + floor(N / (2 C)) of the block's N, or for a seed other than
-/// 0 a drawn one of each stride. Launch: a warp a cluster, 4 a block. Reference: seed_tokens (kmeans.cpp).
-/// Test: test_cuda_kmeans.cpp.
+/// 0 a drawn one of each stride. Tokens of weight 0, which stand for empty clusters of windows, do not count.
+/// Launch: a warp a cluster, 4 a block. Reference: seed_tokens (kmeans.cpp), merge_windows
+/// (muse_attention.cpp). Test: test_cuda_kmeans.cpp.
 template <class Element>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     seeds_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const std::uint64_t* draws, Element* centroids, float* half_norms,
-                 const int of_head) {
+                 const int of_head, const Weights weights) {
   const int clusters = side == Side::keys ? plan.key_clusters : plan.query_clusters;
   const auto [head, cluster] = warp_cluster(of_head);
   if (head >= plan.batch * heads) return;
@@ -131,13 +132,30 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const ClusterPlace place = cluster_place(plan, side, cluster);
   const Level& level = plan.level[place.level];
   const TokenSpan tokens = block_tokens(plan, level, place.t, side);
-  const std::int64_t N = tokens.count, C = block_clusters(plan, level, place.t, side), c = place.c;
-  const std::int64_t begin = c * N / C, end = (c + 1) * N / C;
+  // Which of 32 tokens count.
+  const auto present = [&](int n0) {
+    const int n = n0 + threadIdx.x % kWarp;
+    return __ballot_sync(kAllLanes, n < tokens.count && weights.of(head, tokens.begin + n) > 0);
+  };
+  std::int64_t N = tokens.count;
+  if (weights.offsets != nullptr) {
+    N = 0;
+    for (int n0 = 0; n0 < tokens.count; n0 += kWarp) N += __popc(present(n0));
+  }
+  const std::int64_t C = min(N, std::int64_t{block_clusters(plan, level, place.t, side)}), c = place.c;
   std::int64_t token = 0;  // clusters beyond C are never candidates
-  if (c < C)
+  if (c < C) {
+    const std::int64_t begin = c * N / C, end = (c + 1) * N / C;
     token = plan.seed == 0
                 ? min(begin + N / (2 * C), end - 1)
                 : begin + static_cast<std::int64_t>(draws[c] % static_cast<std::uint64_t>(end - begin));
+    if (weights.offsets != nullptr) {
+      // The token-th of those that count.
+      int n0 = 0, before = 0;
+      for (int count; before + (count = __popc(present(n0))) <= token; n0 += kWarp) before += count;
+      token = n0 + __fns(present(n0), 0, static_cast<int>(token) - before + 1);
+    }
+  }
   const Element* const row = head_rows(x, strides, heads, head) + (tokens.begin + token) * strides.token;
   float norm = 0;
   for (int d = threadIdx.x % kWarp; d < plan.D; d += kWarp) {
@@ -315,9 +333,13 @@ Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
   return cudaGetLastError();
 }
 
+namespace {
+
+// launch_seeds, with weights.
 template <class Element>
-Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                    Side side, cudaStream_t stream) {
+Status launch_weighted_seeds(const Plan& plan, const Tensors<Element>& tensors,
+                             const Workspace<Element>& workspace, Side side, const Weights& weights,
+                             cudaStream_t stream) {
   const bool keys = side == Side::keys;
   const int of_head = clusters_in(plan, side, plan.fresh_levels);
   if (of_head == 0) return cudaSuccess;
@@ -331,9 +353,17 @@ Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Wor
   seeds_kernel<Element><<<cluster_grid(clusters), kMeansWarps * kWarp, 0, stream>>>(
       plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
       workspace.draws, keys ? workspace.key_centroids : workspace.query_centroids,
-      keys ? workspace.key_half_norms : workspace.query_half_norms, of_head);
+      keys ? workspace.key_half_norms : workspace.query_half_norms, of_head, weights);
   MUSE_TRY(cudaGetLastError());
   return !keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream) : cudaSuccess;
+}
+
+}  // namespace
+
+template <class Element>
+Status launch_seeds(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                    Side side, cudaStream_t stream) {
+  return launch_weighted_seeds(plan, tensors, workspace, side, Weights(), stream);
 }
 
 template <class Element>
@@ -364,7 +394,7 @@ Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Wor
     passing.labels_k = workspace.sample_labels_k;
     passing.labels_q = workspace.sample_labels_q;
   }
-  MUSE_TRY(launch_seeds(sampled, tensors, passing, side, stream));
+  MUSE_TRY(launch_weighted_seeds(sampled, tensors, passing, side, weights, stream));
   for (std::int32_t pass = 0; pass < plan.passes; ++pass) {
     MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
     MUSE_TRY(launch_sort(sampled, tensors, passing, side, plan.fresh_levels, stream));
