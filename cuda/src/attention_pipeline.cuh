@@ -242,7 +242,7 @@ struct AttentionPipeline {
   }
 };
 
-/// Attends without looking at maxima, which is a fifth of the work, and writes the rows where that went well.
+/// Attends without looking at maxima, which is much of the work, and writes the rows where that went well.
 /// If any row of the thread block has logits that rise by some 40 units beyond its first ones, everything is
 /// done again with care, for those rows alone: a row's bits never depend on other rows. By all consumers; the
 /// copying warpgroup takes part with __syncthreads_or. float16 weights would overflow early: always with
