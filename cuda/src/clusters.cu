@@ -5,18 +5,49 @@
 namespace muse::cuda {
 namespace {
 
-constexpr int kSortWarps = 32;
+constexpr int kSortThreads = 256;
 // Counters of all warps of a thread block: one a warp and cluster. 64 KiB run on every device from 8.0 on.
 constexpr int kSortCounters = 16 * 1024;
 
 struct SortTask {
   Side side;
   const std::int32_t* labels;  // [heads, levels, N]
+  std::int32_t* counts;        // [heads, run_rows]
   std::int32_t* order;         // [heads, levels, N]
   std::int32_t* offsets;       // [heads, clusters + blocks]
   std::int32_t N;
   std::int32_t blocks;  // of a head, those of the levels to sort
 };
+
+// A run of a block's tokens, and its row of counts.
+struct SortRun {
+  int level, t, head, C;
+  TokenSpan tokens;
+  std::int64_t counts;  // of cluster 0
+};
+__device__ SortRun sort_run(const Plan& plan, const SortTask& task, int index, int runs_of_head) {
+  const int head = index / runs_of_head;
+  int in_level = index % runs_of_head, m = 0;
+  std::int64_t row = head * run_rows(plan, plan.levels, task.side, RunTable::counts);
+  for (;; ++m) {
+    const Level& level = plan.level[m];
+    const int C = task.side == Side::keys ? level.Ck : level.Cq;
+    const LevelRuns cut = level_runs(plan, level, task.side, RunTable::counts);
+    if (in_level >= level.blocks * cut.runs) {
+      in_level -= level.blocks * cut.runs;
+      row += std::int64_t{level.blocks} * cut.runs * C;
+      continue;
+    }
+    const int t = in_level / cut.runs, skipped = in_level % cut.runs * cut.tokens;
+    const TokenSpan tokens = block_tokens(plan, level, t, task.side);
+    return {m,
+            t,
+            head,
+            C,
+            {tokens.begin + skipped, max(0, min(cut.tokens, tokens.count - skipped))},
+            row + std::int64_t{in_level} * C};
+  }
+}
 
 // Exclusive prefix sums of total[0 … C - 1], in place, by all threads of the block; returns the sum.
 // `warp_sums` holds an integer a warp.
@@ -46,78 +77,111 @@ __device__ int exclusive_scan(int* total, int C, int* warp_sums) {
   return all;
 }
 
-/// Sorts the tokens of each block of each level by label: a stable counting sort.
-///   labels [heads, levels, N] -> order [heads, levels, N], offsets [heads, clusters + blocks]
-/// Launch: a thread block a block of a head; up to 32 warps, fewer where C is large.
-/// Each warp takes a segment of the tokens and counts its labels; prefix sums over clusters, then over warps,
-/// give each warp its places; a second walk puts the tokens there. Within 32 tokens, __match_any_sync ranks
-/// equal labels by lane. Every place follows from the labels alone: no atomics, the same bits every time.
-/// Bound by latency: 2 · 4 bytes read and 4 written a token, some 60 cycles a warp and 32 tokens.
-/// Limits: C <= kMaxClusters. Labels outside of [0, C) are left out; a block's query that has one sees
-/// nothing. Reference: make_clusters (clusters.cpp). Test: test_cuda_clusters.cpp.
-template <class Element>
-__global__ void __launch_bounds__(kSortWarps* kWarp)
-    sort_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors, const SortTask task) {
-  extern __shared__ int counters[];  // [warps, C], then [C], then [kSortWarps]
+// Sorting the tokens of each block of each level by label is a stable counting sort in three launches:
+//   labels [heads, levels, N] -> order [heads, levels, N], offsets [heads, clusters + blocks]
+// Every place follows from the labels alone: integers are added in any order, the bits are the same every
+// time. Labels outside of [0, C) are left out; a block's query that has one sees nothing. Limits: C <=
+// kMaxClusters. Bound by latency: 2 · 4 bytes read and 4 written a token. Reference: make_clusters
+// (clusters.cpp). Test: test_cuda_clusters.cpp.
+
+/// How many tokens of each run have each label. Launch: a thread block a run.
+__global__ void __launch_bounds__(kSortThreads)
+    count_labels_kernel(const __grid_constant__ Plan plan, const SortTask task, const int runs_of_head) {
+  extern __shared__ int counters[];  // [C]
+  const SortRun run = sort_run(plan, task, blockIdx.x, runs_of_head);
+  for (int c = threadIdx.x; c < run.C; c += kSortThreads) counters[c] = 0;
+  __syncthreads();
+  const std::int32_t* const labels =
+      task.labels + (std::int64_t{run.head} * plan.levels + run.level) * task.N + run.tokens.begin;
+  for (int n = threadIdx.x; n < run.tokens.count; n += kSortThreads) {
+    const int label = labels[n];
+    if (label >= 0 && label < run.C) atomicAdd(counters + label, 1);
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < run.C; c += kSortThreads) task.counts[run.counts + c] = counters[c];
+}
+
+/// Turns counts into places: clusters one after the other, in each cluster run after run. Launch: a thread
+/// block a block of a head.
+__global__ void __launch_bounds__(kSortThreads)
+    places_kernel(const __grid_constant__ Plan plan, const SortTask task) {
+  extern __shared__ int total[];  // [C], then an integer a warp
   const int head = blockIdx.x / task.blocks;
   const BlockPlace place = block_place(plan, blockIdx.x % task.blocks);
   const Level& level = plan.level[place.level];
-  const TokenSpan tokens = block_tokens(plan, level, place.t, task.side);
   const int C = task.side == Side::keys ? level.Ck : level.Cq;
-  const int warps = max(1, min(static_cast<int>(blockDim.x) / kWarp, kSortCounters / C));
-  int* const total = counters + warps * C;
-  int* const warp_sums = total + C;
-  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-
-  const std::int64_t row = (std::int64_t{head} * plan.levels + place.level) * task.N + tokens.begin;
-  const std::int32_t* const labels = task.labels + row;
-  std::int32_t* const order = task.order + row;
-  std::int32_t* const offsets = task.offsets + first_offset(plan, level, head, place.t, task.side);
-
-  // Count the labels of this warp's segment.
-  const int segment = ceil_div(ceil_div(tokens.count, warps), kWarp) * kWarp;
-  const int begin = min(warp * segment, tokens.count), end = min(begin + segment, tokens.count);
-  int* const mine = counters + warp * C;
-  for (int x = threadIdx.x; x < warps * C; x += blockDim.x) counters[x] = 0;
-  __syncthreads();
-  if (warp < warps) {
-    for (int n = begin; n < end; n += kWarp) {
-      const int label = n + lane < end ? labels[n + lane] : -1;
-      const unsigned equal = __match_any_sync(kAllLanes, label);
-      if (label >= 0 && label < C && lane == __ffs(equal) - 1) mine[label] += __popc(equal);
-      __syncwarp();
-    }
-  }
-  __syncthreads();
-
-  // Turn counts into places: clusters one after the other, in each cluster warp after warp.
-  for (int c = threadIdx.x; c < C; c += blockDim.x) {
+  const int runs = level_runs(plan, level, task.side, RunTable::counts).runs;
+  std::int32_t* const counts = task.counts + head * run_rows(plan, plan.levels, task.side, RunTable::counts) +
+                               run_rows(plan, place.level, task.side, RunTable::counts) +
+                               std::int64_t{place.t} * runs * C;
+  for (int c = threadIdx.x; c < C; c += kSortThreads) {
     int sum = 0;
-    for (int w = 0; w < warps; ++w) sum += counters[w * C + c];
+#pragma unroll 8
+    for (int run = 0; run < runs; ++run) sum += counts[std::int64_t{run} * C + c];
     total[c] = sum;
   }
   __syncthreads();
-  const int placed = exclusive_scan(total, C, warp_sums);
-  for (int c = threadIdx.x; c < C; c += blockDim.x) {
-    int place_of_warp = total[c];
-    offsets[c] = place_of_warp;
-    for (int w = 0; w < warps; ++w) {
-      const int count = counters[w * C + c];
-      counters[w * C + c] = place_of_warp;
-      place_of_warp += count;
+  const int placed = exclusive_scan(total, C, total + C);
+  std::int32_t* const offsets = task.offsets + first_offset(plan, level, head, place.t, task.side);
+  for (int c = threadIdx.x; c < C; c += kSortThreads) {
+    int first = total[c];
+    offsets[c] = first;
+#pragma unroll 8
+    for (int run = 0; run < runs; ++run) {
+      const int count = counts[std::int64_t{run} * C + c];
+      counts[std::int64_t{run} * C + c] = first;
+      first += count;
     }
   }
   if (threadIdx.x == 0) offsets[C] = placed;
-  __syncthreads();
+}
 
-  // Put the tokens there.
+/// Puts the tokens of a run into their places. Each warp takes a segment and counts its labels, so that it
+/// knows how many go before; a second walk puts its tokens there, and __match_any_sync ranks equal labels by
+/// lane. Launch: a thread block a run; fewer warps where C is large.
+template <class Element>
+__global__ void __launch_bounds__(kSortThreads)
+    place_tokens_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
+                        const SortTask task, const int runs_of_head) {
+  extern __shared__ int counters[];  // [warps, C]
+  const SortRun run = sort_run(plan, task, blockIdx.x, runs_of_head);
+  const int C = run.C, warps = max(1, min(kSortThreads / kWarp, kSortCounters / C));
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
+  const std::int64_t row = (std::int64_t{run.head} * plan.levels + run.level) * task.N;
+  const std::int32_t* const labels = task.labels + row + run.tokens.begin;
+  std::int32_t* const order =
+      task.order + row + block_tokens(plan, plan.level[run.level], run.t, task.side).begin;
+
+  // Count the labels of this warp's segment.
+  const int segment = ceil_div(ceil_div(run.tokens.count, warps), kWarp) * kWarp;
+  const int begin = min(warp * segment, run.tokens.count), end = min(begin + segment, run.tokens.count);
+  int* const mine = counters + warp * C;
+  for (int x = threadIdx.x; x < warps * C; x += kSortThreads) counters[x] = 0;
+  __syncthreads();
+  if (warp < warps) {
+    for (int n = begin + lane; n < end; n += kWarp) {
+      const int label = labels[n];
+      if (label >= 0 && label < C) atomicAdd(mine + label, 1);
+    }
+  }
+  __syncthreads();
+  for (int c = threadIdx.x; c < C; c += kSortThreads) {
+    int place = task.counts[run.counts + c];
+    for (int w = 0; w < warps; ++w) {
+      const int count = counters[w * C + c];
+      counters[w * C + c] = place;
+      place += count;
+    }
+  }
+  __syncthreads();
   if (warp >= warps) return;
+
   for (int n = begin; n < end; n += kWarp) {
     const int label = n + lane < end ? labels[n + lane] : -1;
     const unsigned equal = __match_any_sync(kAllLanes, label);
     const bool valid = label >= 0 && label < C;
     const int rank = __popc(equal & ((1u << lane) - 1));
-    if (valid) order[mine[label] + rank] = tokens.begin + n + lane;
+    if (valid) order[mine[label] + rank] = run.tokens.begin + n + lane;
     __syncwarp();
     if (valid && rank == 0) mine[label] += __popc(equal);
     __syncwarp();
@@ -126,7 +190,7 @@ __global__ void __launch_bounds__(kSortWarps* kWarp)
     const bool block_queries =
         task.side == Side::queries || (task.side == Side::home && plan.home == QueryHome::self);
     if (block_queries && plan.block == 0 && n + lane < end && !valid) {
-      const FarOutput<Element> out = far_output(plan, tensors, head, tokens.begin + n + lane);
+      const FarOutput<Element> out = far_output(plan, tensors, run.head, run.tokens.begin + n + lane);
       *out.lse = kMinusInfinity;
       for (int d = 0; d < plan.Dv; ++d) out.o[d] = from_float<Element>(0);
     }
@@ -157,25 +221,31 @@ Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Work
   const bool keys = side == Side::keys;
   const SortTask task{.side = side,
                       .labels = keys ? workspace.labels_k : workspace.labels_q,
+                      .counts = keys ? workspace.key_counts : workspace.query_counts,
                       .order = keys ? workspace.key_order : workspace.query_order,
                       .offsets = keys                 ? workspace.key_offsets
                                  : side == Side::home ? workspace.home_offsets
                                                       : workspace.query_offsets,
                       .N = keys ? plan.Nk : plan.Nq,
                       .blocks = blocks_in(plan, levels)};
-  // Shared memory of the level that needs most; 32 tokens a warp at least.
-  int counters = 0, longest = 0;
+  int runs = 0, most_clusters = 0, counters = 0;  // of a head; of the level that has most
   for (int m = 0; m < levels; ++m) {
-    const int C = keys ? plan.level[m].Ck : plan.level[m].Cq;
-    counters = std::max(counters, std::max(1, std::min(kSortWarps, kSortCounters / C)) * C + C);
-    longest = std::max(longest, longest_block(plan, plan.level[m], side));
+    const Level& level = plan.level[m];
+    const int C = keys ? level.Ck : level.Cq;
+    runs += level.blocks * level_runs(plan, level, side, RunTable::counts).runs;
+    most_clusters = std::max(most_clusters, C);
+    counters = std::max(counters, std::max(1, std::min(kSortThreads / kWarp, kSortCounters / C)) * C);
   }
-  const int warps = std::clamp(ceil_div(longest, 4 * kWarp), 1, kSortWarps);
-  const std::size_t bytes = static_cast<std::size_t>(counters + kSortWarps) * sizeof(int);
-  if (const Status status = allow_shared_memory(sort_kernel<Element>, bytes); status != cudaSuccess)
-    return status;
   const int heads = keys ? plan.HK() : plan.HQ();
-  sort_kernel<Element><<<task.blocks * heads, warps * kWarp, bytes, stream>>>(plan, tensors, task);
+  const auto bytes = [](int integers) { return static_cast<std::size_t>(integers) * sizeof(int); };
+  if (const Status status = allow_shared_memory(place_tokens_kernel<Element>, bytes(counters));
+      status != cudaSuccess)
+    return status;
+  count_labels_kernel<<<runs * heads, kSortThreads, bytes(most_clusters), stream>>>(plan, task, runs);
+  places_kernel<<<task.blocks * heads, kSortThreads, bytes(most_clusters + kSortThreads / kWarp), stream>>>(
+      plan, task);
+  place_tokens_kernel<Element>
+      <<<runs * heads, kSortThreads, bytes(counters), stream>>>(plan, tensors, task, runs);
   return cudaGetLastError();
 }
 

@@ -116,6 +116,44 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   if (half_norms != nullptr && lane == 0) half_norms[index] = count > 0 ? -0.5f * norm : kMinusInfinity;
 }
 
+/// (2.2) Means from the sums of the runs: mean_c = sum of sums / sum of counts, run after run.
+///   sums [heads, run_rows, D + 8] -> centroids [heads, clusters, D], half_norms [heads, clusters]
+/// Launch: a warp a cluster, 4 a block. Reference: make_clusters (clusters.cpp). Test: test_cuda_kmeans.cpp.
+template <class Element>
+__global__ void __launch_bounds__(kMeansWarps* kWarp)
+    means_of_sums_kernel(const __grid_constant__ Plan plan, const Side side, const int heads,
+                         const float* sums, Element* means, float* half_norms, const EmptyCluster empty,
+                         const int of_head) {
+  const bool keys = side == Side::keys;
+  const auto [head, cluster] = warp_cluster(of_head);
+  if (head >= plan.batch * heads) return;
+  const std::int64_t index = std::int64_t{head} * (keys ? plan.key_clusters : plan.query_clusters) + cluster;
+  const ClusterPlace place = cluster_place(plan, side, cluster);
+  const Level& level = plan.level[place.level];
+  const int C = keys ? level.Ck : level.Cq, runs = level_runs(plan, level, side, RunTable::sums).runs;
+  const int width = plan.D + 8, lane = threadIdx.x % kWarp;
+  const float* const first = sums + (head * run_rows(plan, plan.levels, side, RunTable::sums) +
+                                     run_rows(plan, place.level, side, RunTable::sums) +
+                                     std::int64_t{place.t} * runs * C + place.c) *
+                                        width;
+  const auto sum_of = [&](int column) {
+    float sum = 0;
+#pragma unroll 4
+    for (int run = 0; run < runs; ++run) sum += first[std::int64_t{run} * C * width + column];
+    return sum;
+  };
+  const float count = sum_of(plan.D);
+  if (count == 0 && empty == EmptyCluster::keep) return;
+  float norm = 0;  // |mean|², of the mean as it is stored
+  for (int d = lane; d < plan.D; d += kWarp) {
+    const Element mean = from_float<Element>(sum_of(d) / fmaxf(count, 1));
+    means[index * plan.D + d] = mean;
+    norm = fmaf(to_float(mean), to_float(mean), norm);
+  }
+  norm = warp_sum(norm);
+  if (lane == 0) half_norms[index] = count > 0 ? -0.5f * norm : kMinusInfinity;
+}
+
 /// (2.2) First centroids: token floor(c N / C) + floor(N / (2 C)) of the block's N, or for a seed other than
 /// 0 a drawn one of each stride. Tokens of weight 0, which stand for empty clusters of windows, do not count.
 /// Launch: a warp a cluster, 4 a block. Reference: seed_tokens (kmeans.cpp), merge_windows
@@ -292,25 +330,62 @@ Status launch_key_covariance(const Plan& plan, const Tensors<Element>& tensors,
 
 namespace {
 
-// launch_means, with weights.
+// Means from labels alone, unsorted, by the tensor cores; nothing where they do not serve.
 template <class Element>
-Status launch_weighted_means(const Plan& plan, const Tensors<Element>& tensors,
-                             const Workspace<Element>& workspace, Side side, EmptyCluster empty,
-                             std::int32_t levels, const Weights& weights, cudaStream_t stream) {
-  const int of_head = clusters_in(plan, side, levels);
-  if (of_head == 0) return cudaSuccess;
-  if (side == Side::keys) {
-    means_kernel<Element>
-        <<<cluster_grid(std::int64_t{plan.HK()} * of_head), kMeansWarps * kWarp, 0, stream>>>(
-            plan, side, tensors.k, plan.k, plan.heads_kv, plan.D, workspace.key_order, workspace.key_offsets,
-            workspace.key_centroids, workspace.key_half_norms, empty, of_head, weights);
+std::optional<Status> launch_means_of_labels(const Plan& plan, const Tensors<Element>& tensors,
+                                             const Workspace<Element>& workspace, Side side,
+                                             EmptyCluster empty, std::int32_t levels, const Weights& weights,
+                                             cudaStream_t stream) {
+  if constexpr (has_tensor_cores<Element>) {
+    if (weights.offsets != nullptr) return std::nullopt;
+    const std::optional<Status> summed = with_tuned_dim(
+        plan, [&](auto dim) { return launch_sums<dim()>(plan, tensors, workspace, side, levels, stream); });
+    if (!summed || *summed != cudaSuccess) return summed;
+    const bool keys = side == Side::keys;
+    const int of_head = clusters_in(plan, side, levels);
+    means_of_sums_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
+                                    kMeansWarps * kWarp, 0, stream>>>(
+        plan, side, keys ? plan.heads_kv : plan.heads_q, keys ? workspace.key_sums : workspace.query_sums,
+        keys ? workspace.key_centroids : workspace.query_centroids,
+        keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head);
     return cudaGetLastError();
   }
-  means_kernel<Element><<<cluster_grid(std::int64_t{plan.HQ()} * of_head), kMeansWarps * kWarp, 0, stream>>>(
-      plan, Side::home, tensors.q, plan.q, plan.heads_q, plan.D, workspace.query_order,
-      workspace.home_offsets, workspace.query_centroids, workspace.query_half_norms, empty, of_head, weights);
-  MUSE_TRY(cudaGetLastError());
-  return plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream) : cudaSuccess;
+  return std::nullopt;
+}
+
+// Means of sorted tokens, each of which may stand for several.
+template <class Element>
+Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
+                              const Workspace<Element>& workspace, Side side, EmptyCluster empty,
+                              std::int32_t levels, const Weights& weights, cudaStream_t stream) {
+  const bool keys = side == Side::keys;
+  const int of_head = clusters_in(plan, side, levels);
+  means_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
+                          kMeansWarps * kWarp, 0, stream>>>(
+      plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
+      plan.D, keys ? workspace.key_order : workspace.query_order,
+      keys ? workspace.key_offsets : workspace.home_offsets,
+      keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head, weights);
+  return cudaGetLastError();
+}
+
+// The means of a k-means pass, from labels; sorts the tokens if it must.
+template <class Element>
+Status launch_means_of_pass(const Plan& plan, const Tensors<Element>& tensors,
+                            const Workspace<Element>& workspace, Side side, const Weights& weights,
+                            cudaStream_t stream) {
+  const std::optional<Status> launched = launch_means_of_labels(
+      plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels, weights, stream);
+  if (launched) {
+    MUSE_TRY(*launched);
+  } else {
+    MUSE_TRY(launch_sort(plan, tensors, workspace, side, plan.fresh_levels, stream));
+    MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels,
+                                    weights, stream));
+  }
+  return side != Side::keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream)
+                                                    : cudaSuccess;
 }
 
 }  // namespace
@@ -318,7 +393,16 @@ Status launch_weighted_means(const Plan& plan, const Tensors<Element>& tensors,
 template <class Element>
 Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     Side side, EmptyCluster empty, std::int32_t levels, cudaStream_t stream) {
-  return launch_weighted_means(plan, tensors, workspace, side, empty, levels, Weights(), stream);
+  if (clusters_in(plan, side, levels) == 0) return cudaSuccess;
+  const std::optional<Status> launched =
+      launch_means_of_labels(plan, tensors, workspace, side, empty, levels, Weights(), stream);
+  if (launched) {
+    MUSE_TRY(*launched);
+  } else {
+    MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, empty, levels, Weights(), stream));
+  }
+  return side != Side::keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream)
+                                                    : cudaSuccess;
 }
 
 template <class Element>
@@ -397,9 +481,7 @@ Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Wor
   MUSE_TRY(launch_weighted_seeds(sampled, tensors, passing, side, weights, stream));
   for (std::int32_t pass = 0; pass < plan.passes; ++pass) {
     MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
-    MUSE_TRY(launch_sort(sampled, tensors, passing, side, plan.fresh_levels, stream));
-    MUSE_TRY(launch_weighted_means(sampled, tensors, passing, side, EmptyCluster::keep, plan.fresh_levels,
-                                   weights, stream));
+    MUSE_TRY(launch_means_of_pass(sampled, tensors, passing, side, weights, stream));
   }
   return launch_assign(plan, tensors, workspace, side, stream);
 }
@@ -442,6 +524,8 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   tables.sample_labels_q = workspace.sample_labels_q;
   (keys ? tables.labels_k : tables.labels_q) = w.labels;
   (keys ? tables.key_order : tables.query_order) = w.order;
+  (keys ? tables.key_counts : tables.query_counts) = w.counts;
+  (keys ? tables.key_sums : tables.query_sums) = w.sums;
   (keys ? tables.key_offsets : tables.home_offsets) = w.offsets;
   (keys ? tables.key_centroids : tables.query_centroids) = w.centroids;
   (keys ? tables.key_half_norms : tables.query_half_norms) = w.half_norms;

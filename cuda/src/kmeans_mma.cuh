@@ -1,4 +1,5 @@
-// The assignment pass of k-means on the tensor cores: the nearest centroid of each token (docs/math.md, 2.2).
+// k-means on the tensor cores: the nearest centroid of each token, and the sums of the tokens of each label
+// (docs/math.md, 2.2). First the assignment.
 //
 // Shapes:    k or q; centroids [heads, clusters, D]; half_norms [heads, clusters]; labels [heads, levels, N];
 // D 32, 64, 96, 128 Launch:    all levels together; one thread block a run of kAssignRun tokens of a block.
@@ -143,6 +144,14 @@ __global__ void __launch_bounds__(32 * Warps)
   }
 }
 
+/// Of the level that has most.
+inline int most_clusters(const Plan& plan, Side side) {
+  int most = 0;
+  for (int m = 0; m < plan.levels; ++m)
+    most = std::max(most, side == Side::keys ? plan.level[m].Ck : plan.level[m].Cq);
+  return most;
+}
+
 template <int D, int Clusters, class Element>
 Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
                           Side side, int most, cudaStream_t stream) {
@@ -163,12 +172,142 @@ Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, con
 template <int D, class Element>
 Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
                          Side side, cudaStream_t stream) {
-  int most = 0;
-  for (int m = 0; m < plan.levels; ++m)
-    most = std::max(most, side == Side::keys ? plan.level[m].Ck : plan.level[m].Cq);
+  const int most = most_clusters(plan, side);
   if (most <= kAssignClusters / 2)
     return launch_assign_with<D, kAssignClusters / 2>(plan, tensors, w, side, most, stream);
   return launch_assign_with<D, kAssignClusters>(plan, tensors, w, side, most, stream);
+}
+
+/// (2.2) Sums of the tokens of each label, run by run: as a product, sum_c = sum over n of [label_n = c] x_n.
+/// Its left factor is made in registers from the labels; 8 more columns of ones give the counts.
+///   k or q, labels [heads, levels, N] -> sums [heads, run_rows, D + 8]
+/// Launch: a thread block a (run, kSumClusters clusters); a warp 16 clusters. Tokens pass kSumTokens at a
+/// time. Floor: 2 C D operations and 2 D bytes a token. A token that is not finite spoils the clusters of its
+/// block: 0 times it is not 0. Test: test_cuda_kmeans.cpp.
+inline constexpr int kSumTokens = 128;
+
+template <int D, int M, class Element>
+__global__ void __launch_bounds__(128)
+    sums_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
+                const int heads, const std::int32_t* labels, float* sums, const int blocks_of_head) {
+  constexpr int kThreads = 128, kClusters = 64 * M;
+  using Tokens = PaddedTile<D, kSumTokens>;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  const std::uint32_t tokens_shared = shared_address(tile_memory);  // two tiles
+  int(*const label)[kSumTokens] = reinterpret_cast<int(*)[kSumTokens]>(tile_memory + 2 * Tokens::kBytes);
+
+  // Find this thread block's run and clusters.
+  const int head = blockIdx.x / blocks_of_head, N = side == Side::keys ? plan.Nk : plan.Nq;
+  int index = blockIdx.x % blocks_of_head, m = 0, C, groups;
+  LevelRuns cut;
+  std::int64_t row = head * run_rows(plan, plan.levels, side, RunTable::sums);
+  for (;; ++m) {
+    const Level& level = plan.level[m];
+    C = side == Side::keys ? level.Ck : level.Cq;
+    groups = ceil_div(C, kClusters);
+    cut = level_runs(plan, level, side, RunTable::sums);
+    if (index < level.blocks * cut.runs * groups) break;
+    index -= level.blocks * cut.runs * groups;
+    row += std::int64_t{level.blocks} * cut.runs * C;
+  }
+  const int run = index / groups, c0 = index % groups * kClusters;
+  row += std::int64_t{run} * C;
+  const TokenSpan tokens = block_tokens(plan, plan.level[m], run / cut.runs, side);
+  const int skipped = run % cut.runs * cut.tokens, count = max(0, min(cut.tokens, tokens.count - skipped));
+  const Element* const rows = head_rows(x, strides, heads, head) + (tokens.begin + skipped) * strides.token;
+  labels += (std::int64_t{head} * plan.levels + m) * N + tokens.begin + skipped;
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const auto copy_tokens = [&](int first, int buffer) {
+    if (first < count) {
+      copy_rows<PaddedTile, D, kSumTokens, kThreads>(
+          tokens_shared + buffer * Tokens::kBytes,
+          [&](int n) { return first + n < count ? rows + (first + n) * strides.token : nullptr; }, rows);
+      for (int n = threadIdx.x; n < kSumTokens; n += kThreads) {
+        if (first + n < count) {
+          copy_async_4(shared_address(&label[buffer][n]), labels + first + n);
+        } else {
+          label[buffer][n] = -1;
+        }
+      }
+    }
+    commit_copies();
+  };
+  float sum[M][D / 8 + 1][4] = {};
+  const int cluster = c0 + warp * 16 * M + lane / 4;  // of the first row; other rows are 8 further on each
+  const std::uint32_t one = pack(1, 1, Element());
+  copy_tokens(0, 0);
+  for (int first = 0, buffer = 0; first < count; first += kSumTokens, buffer ^= 1) {
+    copy_tokens(first + kSumTokens, buffer ^ 1);
+    wait_copies<1>();
+    __syncthreads();
+#pragma unroll
+    for (int kk = 0; kk < kSumTokens / 16; ++kk) {
+      // [label_n = c] of two neighbouring tokens in a register.
+      std::uint32_t chosen[M][4];
+#pragma unroll
+      for (int part = 0; part < 4; ++part) {
+        const int2 of = *reinterpret_cast<const int2*>(&label[buffer][kk * 16 + lane % 4 * 2 + part / 2 * 8]);
+#pragma unroll
+        for (int t = 0; t < M; ++t) {
+          const int c = cluster + t * 16 + part % 2 * 8;
+          chosen[t][part] = (of.x == c ? one & 0xffffu : 0) | (of.y == c ? one & 0xffff0000u : 0);
+        }
+      }
+#pragma unroll
+      for (int n = 0; n < D / 8; n += 2) {
+        std::uint32_t b[4];
+        load_matrices_transposed(
+            b, tokens_shared + buffer * Tokens::kBytes + Tokens::offset(kk * 16 + lane % 16, n + lane / 16));
+#pragma unroll
+        for (int t = 0; t < M; ++t) {
+          mma(sum[t][n], chosen[t], b[0], b[1], Element());
+          mma(sum[t][n + 1], chosen[t], b[2], b[3], Element());
+        }
+      }
+#pragma unroll
+      for (int t = 0; t < M; ++t) mma(sum[t][D / 8], chosen[t], one, one, Element());
+    }
+    __syncthreads();  // all warps have read the tokens
+  }
+#pragma unroll
+  for (int t = 0; t < M; ++t)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int c = cluster + t * 16 + h * 8;
+      if (c >= C) continue;
+#pragma unroll
+      for (int n = 0; n < D / 8 + 1; ++n)
+        *reinterpret_cast<float2*>(sums + (row + c) * (D + 8) + n * 8 + lane % 4 * 2) =
+            make_float2(sum[t][n][2 * h], sum[t][n][2 * h + 1]);
+    }
+}
+
+template <int D, int M, class Element>
+Status launch_sums_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
+                        Side side, std::int32_t levels, cudaStream_t stream) {
+  const bool keys = side == Side::keys;
+  constexpr int kBytes = 2 * PaddedTile<D, kSumTokens>::kBytes + 2 * kSumTokens * 4;
+  const auto kernel = sums_kernel<D, M, Element>;
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
+  int blocks_of_head = 0;
+  for (int m = 0; m < levels; ++m)
+    blocks_of_head += plan.level[m].blocks * level_runs(plan, plan.level[m], side, RunTable::sums).runs *
+                      ceil_div(keys ? plan.level[m].Ck : plan.level[m].Cq, 64 * M);
+  kernel<<<static_cast<unsigned>(blocks_of_head) * (keys ? plan.HK() : plan.HQ()), 128, kBytes, stream>>>(
+      plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
+      keys ? w.labels_k : w.labels_q, keys ? w.key_sums : w.query_sums, blocks_of_head);
+  return cudaGetLastError();
+}
+
+/// Of the first `levels` levels.
+template <int D, class Element>
+Status launch_sums(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w, Side side,
+                   std::int32_t levels, cudaStream_t stream) {
+  if constexpr (D <= 64) {
+    if (most_clusters(plan, side) > 64) return launch_sums_with<D, 2>(plan, tensors, w, side, levels, stream);
+  }
+  return launch_sums_with<D, 1>(plan, tensors, w, side, levels, stream);
 }
 
 }  // namespace muse::cuda

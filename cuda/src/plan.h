@@ -153,6 +153,38 @@ enum class Side : std::int32_t { keys, home, queries };
   return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
 }
 
+/// Tables that a block's tokens fill run by run: thread blocks work on runs side by side, and what each finds
+/// is put together afterwards, in order. A table has a row for each (block, run, cluster) of a head.
+enum class RunTable : std::int32_t { counts, sums };
+
+/// How the blocks of a level are cut into runs. It follows from the level alone: bits of one level do not
+/// depend on how many others there are.
+struct LevelRuns {
+  std::int32_t tokens = 0;  ///< of a run; the last one of a block may have fewer
+  std::int32_t runs = 0;    ///< of a block
+};
+[[nodiscard]] MUSE_HOST_DEVICE inline LevelRuns level_runs(const Plan& plan, const Level& level, Side side,
+                                                           RunTable table) {
+  // Sums take 4 D bytes a cluster: runs of 8 C tokens and more keep them small beside the 2 D bytes of each
+  // token that they are made of.
+  const std::int32_t C = side == Side::keys ? level.Ck : level.Cq;
+  const std::int32_t tokens = table == RunTable::counts ? 2048 : (C + 63) / 64 * 512;
+  const std::int32_t longest = longest_block(plan, level, side);
+  return {tokens, (longest + tokens - 1) / tokens};
+}
+
+/// Rows of the first `levels` levels among a head's: the first row of the level behind them.
+[[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t run_rows(const Plan& plan, std::int32_t levels, Side side,
+                                                            RunTable table) {
+  std::int64_t rows = 0;
+  for (std::int32_t m = 0; m < levels; ++m) {
+    const Level& level = plan.level[m];
+    rows += std::int64_t{level.blocks} * level_runs(plan, level, side, table).runs *
+            (side == Side::keys ? level.Ck : level.Cq);
+  }
+  return rows;
+}
+
 /// (2.2) The plan of a sample: every `plan.sample`-th token of every block, which are the same rows farther
 /// apart. Tables by cluster are those of `plan`.
 [[nodiscard]] Plan sample_plan(const Plan& plan);

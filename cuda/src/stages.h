@@ -30,6 +30,8 @@ struct WindowTables {
   std::int32_t* offsets = nullptr;         ///< [H, clusters + windows] of each window
   Element* centroids = nullptr;            ///< [H, windows · clusters, D]
   float* half_norms = nullptr;             ///< [H, windows · clusters]
+  std::int32_t* counts = nullptr;          ///< as key_counts, of windows and of merging
+  float* sums = nullptr;                   ///< as key_sums, of windows
   std::int32_t* merged_labels = nullptr;   ///< [H, merged levels, windows · clusters]
   std::int32_t* merged_order = nullptr;    ///< likewise
   std::int32_t* merged_offsets = nullptr;  ///< [H, clusters + blocks] of the merged levels
@@ -61,6 +63,14 @@ struct Workspace {
       nullptr;  ///< [HK, key_clusters + blocks] places in key_order, from the block's first
   std::int32_t* home_offsets = nullptr;   ///< [HQ, query_clusters + blocks] likewise of the home
   std::int32_t* query_offsets = nullptr;  ///< [HQ, query_clusters + blocks] likewise of the block's queries
+  /// While tokens are sorted: how many of each run have each label, then where the run's first such token
+  /// goes.
+  std::int32_t* key_counts = nullptr;    ///< [HK, run_rows]
+  std::int32_t* query_counts = nullptr;  ///< [HQ, run_rows] of homes or of the blocks' queries
+  /// While means are taken: each run's sum of the tokens of each label; in the last 8 columns, how many there
+  /// are.
+  float* key_sums = nullptr;         ///< [HK, run_rows, D + 8]
+  float* query_sums = nullptr;       ///< [HQ, run_rows, D + 8]
   Element* key_centroids = nullptr;  ///< [HK, key_clusters, D] during k-means; then k̄ of the `centroid` order
   Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
   /// q̄ in the type of q: the expansion point may be any, as long as both stages mean the same one.
@@ -113,7 +123,8 @@ Status launch_spatial_labels(const Plan& plan, const Workspace<Element>& workspa
                              cudaStream_t stream);
 
 /// kmeans.cu: means of the members of every cluster of the first `levels` levels, of k or q into
-/// key_centroids or query_centroids. An empty cluster keeps what is there, or is set to zero.
+/// key_centroids or query_centroids; from labels, order and offsets. An empty cluster keeps what is there, or
+/// is set to zero.
 enum class EmptyCluster { keep, zero };
 template <class Element>
 Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,

@@ -76,6 +76,10 @@ __device__ __forceinline__ void copy_async(std::uint32_t shared, const void* glo
 __device__ __forceinline__ void copy_async(std::uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global));
 }
+/// Copies 4 bytes that exist.
+__device__ __forceinline__ void copy_async_4(std::uint32_t shared, const void* global) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared), "l"(global));
+}
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;");
 }

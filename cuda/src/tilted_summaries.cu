@@ -1,6 +1,7 @@
 // Stage 1: each query centroid against each key cluster (docs/math.md, section 3).
 #include "tilted_summaries_mma.cuh"
 #include "tilted_summaries_scalar.cuh"
+#include "tilted_summaries_wgmma.cuh"
 
 namespace muse::cuda {
 namespace {
@@ -47,6 +48,11 @@ Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
   if (plan.order != ExpansionOrder::centroid) {
     if constexpr (has_tensor_cores<Element>) {
       const std::optional<Status> launched = with_tuned_dim(plan, [&](auto dim) {
+        if constexpr (dim() % 64 == 0) {
+          const std::optional<Status> status =
+              launch_tilted_summaries_wgmma<dim()>(plan, tensors, workspace, chunk, stream);
+          if (status) return *status;
+        }
         return launch_tilted_summaries_mma<dim()>(plan, tensors, workspace, chunk, stream);
       });
       if (launched) return *launched;

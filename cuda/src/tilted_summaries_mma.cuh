@@ -21,6 +21,47 @@ namespace muse::cuda {
 /// Key clusters that one thread block works through.
 inline constexpr int kSummaryRun = 8;
 
+/// Writes what a warp's centroids, 16 from `i_begin` on, have found of key cluster j. `k_sum` and `v_sum`
+/// hold the weighted sums of keys and values, m and l are of their weights; q_bar(n, h) gives this lane's two
+/// features of tile n of the centroid of row h. By whole warps.
+template <int D, int KTiles, int VTiles, class Element, class Query>
+__device__ __forceinline__ void write_summary(const Plan& plan, const Workspace<Element>& w,
+                                              const Level& level, int chunk_unit, int i_begin, int j,
+                                              const float (&k_sum)[KTiles][4],
+                                              const float (&v_sum)[VTiles][4], const float (&m)[2],
+                                              const float (&sum)[2], Query q_bar) {
+  const int lane = threadIdx.x % 32;
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    const int i = i_begin + lane / 4 + h * 8;
+    const bool valid = i < level.Cq;
+    const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck + j;
+    const float l = sum[h], share = l > 0 ? 1 / l : 0.f;
+    // (3.2) L_ij = logsumexp_n a_ijn
+    const float L = l > 0 ? (m[h] + log2f(l)) * kLn2 : -INFINITY;
+    // (4.2) b_ij = L_ij - s q̄_i·k̃_ij, with k̃ as it will be read
+    float dot = 0;
+    if (plan.order != ExpansionOrder::monopole) {
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n) {
+        const float2 q2 = unpack(q_bar(n, h), Element());
+        const float2 k2 =
+            unpack(pack(k_sum[n][2 * h] * share, k_sum[n][2 * h + 1] * share, Element()), Element());
+        dot = fmaf(q2.x, k2.x, fmaf(q2.y, k2.y, dot));
+      }
+      dot += __shfl_xor_sync(0xffffffffu, dot, 1);
+      dot += __shfl_xor_sync(0xffffffffu, dot, 2);
+    }
+    if (valid && lane % 4 == 0) {
+      w.L[pair] = L;
+      w.bias[pair] = L - plan.scale * dot;
+    }
+    // (3.4), (3.5)
+    if (plan.order != ExpansionOrder::monopole) store_row<D>(w.k_tilde + pair * D, k_sum, h, share, valid);
+    store_row<D>(w.v_tilde + pair * D, v_sum, h, share, valid);
+  }
+}
+
 template <int D, int M, int Warps, class Element>
 __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
     tilted_summaries_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
@@ -124,37 +165,9 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
       k_tilde.finish();
 #pragma unroll
       for (int t = 0; t < (needed ? M : 0); ++t)
-#pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int i = i_begin + (warp * M + t) * 16 + lane / 4 + h * 8;
-          const bool valid = i < level.Cq;
-          const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck + j;
-          const float l = k_tilde.l[t][h], share = l > 0 ? 1 / l : 0.f;
-          // (3.2) L_ij = logsumexp_n a_ijn
-          const float L = l > 0 ? (k_tilde.m[t][h] + log2f(l)) * kLn2 : -INFINITY;
-          // (4.2) b_ij = L_ij - s q̄_i·k̃_ij, with k̃ as it will be read
-          float dot = 0;
-          if (plan.order != ExpansionOrder::monopole) {
-#pragma unroll
-            for (int n = 0; n < D / 8; ++n) {
-              const float2 q2 = unpack(engine.a[t][n / 2][(n % 2) * 2 + h], Element());
-              const float2 k2 =
-                  unpack(pack(k_tilde.o[t][n][2 * h] * share, k_tilde.o[t][n][2 * h + 1] * share, Element()),
-                         Element());
-              dot = fmaf(q2.x, k2.x, fmaf(q2.y, k2.y, dot));
-            }
-            dot += __shfl_xor_sync(0xffffffffu, dot, 1);
-            dot += __shfl_xor_sync(0xffffffffu, dot, 2);
-          }
-          if (valid && lane % 4 == 0) {
-            w.L[pair] = L;
-            w.bias[pair] = L - plan.scale * dot;
-          }
-          // (3.4), (3.5)
-          if (plan.order != ExpansionOrder::monopole)
-            store_row<D>(w.k_tilde + pair * D, k_tilde.o[t], h, share, valid);
-          store_row<D>(w.v_tilde + pair * D, v_tilde.o[t], h, share, valid);
-        }
+        write_summary<D>(plan, w, level, chunk_unit, i_begin + (warp * M + t) * 16, j, k_tilde.o[t],
+                         v_tilde.o[t], k_tilde.m[t], k_tilde.l[t],
+                         [&](int n, int h) { return engine.a[t][n / 2][(n % 2) * 2 + h]; });
       k_tilde.clear();
       v_tilde.clear();
       if (++j == j_end) return;

@@ -133,18 +133,20 @@ struct WgmmaEngine {
   /// Shared memory that must hold ones for it.
   static constexpr int kOnesBytes = kSums ? 2048 : 0;
 
-  /// Begins o += P V for a tile of `Keys` values; with kSums also the sum of P, by the ones at `ones_shared`.
+  /// Begins o += P V for a tile of `Keys` values; where o has 8 more columns also the sum of P, by the ones
+  /// at `ones_shared`.
   template <int Keys, int Tiles>
   static __device__ __forceinline__ void begin_accumulate(float (&o)[Tiles][4],
                                                           const std::uint32_t (&weights)[Keys / 16][4],
                                                           std::uint32_t v_shared, std::uint32_t ones_shared) {
+    constexpr bool kOnes = Tiles > D / 8;
     fence_registers(o);
     wgmma_begin();
     // The next 64 columns are those of the values, or ones: the same 16 rows for every 16 keys.
-    const MatrixDescriptor v(v_shared, kSums ? ones_shared - v_shared : Keys * 128);
+    const MatrixDescriptor v(v_shared, kOnes ? ones_shared - v_shared : Keys * 128);
 #pragma unroll
     for (int kk = 0; kk < Keys / 16; ++kk)
-      wgmma<1>(o, weights[kk], v.behind(kk * 2048, kSums ? -kk * 2048 : 0), 1, Element());
+      wgmma<1>(o, weights[kk], v.behind(kk * 2048, kOnes ? -kk * 2048 : 0), 1, Element());
     wgmma_commit();
   }
 

@@ -1,0 +1,162 @@
+// Stage 1 as tilted_summaries_mma.cuh, on Hopper's wgmma: 64 query centroids are one warpgroup, and another
+// gathers the keys and values of each cluster, 64 at a time, for it.
+//
+// Launch:    (tiles of 64 query clusters, runs of key clusters, units), 256 threads, 2 thread blocks a
+//            multiprocessor. A cluster begins a tile of its own; what its last tile has too many is masked.
+// Reference: reference_cpu/src/tilted_summaries.cpp    Test: tests/test_cuda_tilted_summaries.cpp
+#pragma once
+
+#include "attention_pipeline.cuh"
+#include "tilted_summaries_mma.cuh"
+
+namespace muse::cuda {
+
+template <int D, int Stages, class Element>
+__global__ void MUSE_HOPPER_BOUNDS(256, 2)
+    tilted_summaries_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
+                                  Chunk chunk) {
+#if MUSE_HOPPER
+  using Engine = WgmmaEngine<D, Element>;
+  using Pipeline = AttentionPipeline<D, 1, Stages, 2, Element>;
+  constexpr int kKeys = Pipeline::kKeys;
+  extern __shared__ __align__(1024) unsigned char tile_memory[];
+  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
+  // [kSummaryRun] each cluster's first place among the sorted keys, its keys, and the tiles up to and
+  // including it
+  int3* const clusters = reinterpret_cast<int3*>(tile_memory + sizeof(typename Pipeline::Shared));
+
+  const Level& level = plan.level[chunk.level];
+  const int chunk_unit = blockIdx.z;
+  const int head = (chunk.first_unit + chunk_unit) / level.blocks,
+            block = (chunk.first_unit + chunk_unit) % level.blocks;
+  const int kv = plan.key_head(head);
+  const int i_begin = blockIdx.x * 64, j_begin = blockIdx.y * kSummaryRun;
+  const int run = min(kSummaryRun, level.Ck - j_begin);
+  const std::int32_t* key_offsets =
+      w.key_offsets + first_offset(plan, level, kv, block, Side::keys) + j_begin;
+  static_assert(kSummaryRun <= kWarp);
+  if (threadIdx.x < kWarp) {
+    const int n = threadIdx.x, begin = n < run ? key_offsets[n] : 0,
+              count = n < run ? key_offsets[n + 1] - begin : 0;
+    int tiles = ceil_div(count, kKeys);
+#pragma unroll
+    for (int step = 1; step < kSummaryRun; step *= 2) {
+      const int before = __shfl_up_sync(kAllLanes, tiles, step);
+      if (n >= step) tiles += before;
+    }
+    if (n < kSummaryRun) clusters[n] = make_int3(begin, count, tiles);
+  }
+  pipeline.begin();
+  const int tiles = clusters[kSummaryRun - 1].z;
+
+  if (!Pipeline::is_consumer()) {
+    const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
+                                    block_tokens(plan, level, block, Side::keys).begin;
+    const KeyTables tokens{
+        head_rows(x.k, plan.k, plan.heads_kv, kv), head_rows(x.v, plan.v, plan.heads_kv, kv),
+        static_cast<std::uint32_t>(plan.k.token * 2), static_cast<std::uint32_t>(plan.v.token * 2)};
+    pipeline.begin_producing();
+    if (tiles == 0) return;
+    // The cluster of this lane's last place, and the places where it begins and ends: places only rise.
+    int cluster = -1, begin = 0, end = 0;
+    pipeline.produce(
+        tiles,
+        [&](int place) {
+          place = min(place, tiles * kKeys - 1);
+          while (place >= end) {
+            begin = end;
+            end = clusters[++cluster].z * kKeys;
+          }
+          const int3 c = clusters[cluster];
+          return static_cast<std::uint32_t>(key_order[c.x + min(place - begin, c.y - 1)]);
+        },
+        [&](int) { return tokens; });
+    return;
+  }
+  const Element* q_bar = w.query_centroids + first_cluster(plan, level, head, block, Side::home) * D;
+  const Engine engine = pipeline.begin_consuming(
+      [&](int n) { return i_begin + n < level.Cq ? q_bar + (i_begin + n) * D : nullptr; }, q_bar);
+  const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
+  const bool needed = i_begin + first_row < level.Cq;
+  const float scale = plan.scale * kLog2e;
+  // m and l are those of k_tilde too. L_ij asks for the sum of weights that are not rounded.
+  SoftmaxRows<D, 1> v_tilde;
+  float k_tilde[D / 8][4], s[1][kKeys / 8][4], factor[1][2];
+  std::uint32_t weights[kKeys / 16][4] = {};
+  for (int n = 0; n < run; ++n) {
+    const int count = clusters[n].y;
+    v_tilde.clear();
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) k_tilde[d][e] = 0;
+    for (int first = 0; first < count; first += kKeys, pipeline.here.advance()) {
+      const int stage = pipeline.here.stage;
+      const std::uint32_t k_shared = shared_address(pipeline.shared.k[stage]);
+      barrier_wait(shared_address(&pipeline.shared.full[stage]), pipeline.here.parity);
+      Engine::publish_copies();
+      engine.template begin_dot<kKeys>(s, k_shared);
+      wgmma_wait<0>();
+      fence_registers(s[0]);
+      if (needed) {
+        if (first + kKeys > count) {
+#pragma unroll
+          for (int m = 0; m < kKeys / 8; ++m)
+#pragma unroll
+            for (int e = 0; e < 4; ++e)
+              if (first + m * 8 + lane % 4 * 2 + e % 2 >= count) s[0][m][e] = -INFINITY;
+        }
+        // (3.1), (3.3)
+        if (v_tilde.template weigh<kKeys>(s, scale, factor)) {
+          v_tilde.rescale(factor);
+#pragma unroll
+          for (int d = 0; d < D / 8; ++d)
+#pragma unroll
+            for (int e = 0; e < 4; ++e) k_tilde[d][e] *= factor[0][e / 2];
+        }
+#pragma unroll
+        for (int kk = 0; kk < kKeys / 16; ++kk)
+          pack_weights(weights[kk], s[0][2 * kk], s[0][2 * kk + 1], Element());
+      }
+      const std::uint32_t ones = shared_address(pipeline.shared.ones);
+      Engine::template begin_accumulate<kKeys>(k_tilde, weights, k_shared, ones);
+      Engine::template begin_accumulate<kKeys>(v_tilde.o[0], weights,
+                                               shared_address(pipeline.shared.v[stage]), ones);
+      wgmma_wait<0>();
+      fence_registers(k_tilde);
+      fence_registers(v_tilde.o[0]);
+      if (lane == 0) barrier_arrive(shared_address(&pipeline.shared.empty[stage]));
+    }
+    v_tilde.finish();
+    if (!needed) continue;
+    write_summary<D>(
+        plan, w, level, chunk_unit, i_begin + first_row, j_begin + n, k_tilde, v_tilde.o[0], v_tilde.m[0],
+        v_tilde.l[0], [&](int d, int h) {
+          std::uint32_t pair;
+          asm volatile("ld.shared.u32 %0, [%1];"
+                       : "=r"(pair)
+                       : "r"(engine.q_shared + SwizzledTile<D, 64>::offset(first_row + lane / 4 + h * 8, d) +
+                             lane % 4 * 4));
+          return pair;
+        });
+  }
+#endif
+}
+
+/// Nothing, if the present device's code has no such kernel.
+template <int D, int Stages = D == 64 ? 5 : 3, class Element>
+std::optional<Status> launch_tilted_summaries_wgmma(const Plan& plan, const Tensors<Element>& x,
+                                                    const Workspace<Element>& w, const Chunk& chunk,
+                                                    cudaStream_t stream) {
+  const Level& level = plan.level[chunk.level];
+  constexpr int kBytes =
+      sizeof(typename AttentionPipeline<D, 1, Stages, 2, Element>::Shared) + kSummaryRun * sizeof(int3);
+  const auto kernel = tilted_summaries_wgmma_kernel<D, Stages, Element>;
+  if (!has_hopper_code(kernel)) return std::nullopt;
+  if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
+  const dim3 grid(ceil_div(level.Cq, 64), ceil_div(level.Ck, kSummaryRun), chunk.units);
+  kernel<<<grid, 256, kBytes, stream>>>(plan, x, w, chunk);
+  return cudaGetLastError();
+}
+
+}  // namespace muse::cuda
