@@ -16,38 +16,10 @@ struct SortTask {
   std::int32_t* order;         // [heads, levels, N]
   std::int32_t* offsets;       // [heads, clusters + blocks]
   std::int32_t N;
-  std::int32_t blocks;  // of a head, those of the levels to sort
+  std::int32_t levels;  // to sort
+  std::int32_t blocks;  // of a head, those of these levels
+  std::int32_t runs;    // likewise
 };
-
-// A run of a block's tokens, and its row of counts.
-struct SortRun {
-  int level, t, head, C;
-  TokenSpan tokens;
-  std::int64_t counts;  // of cluster 0
-};
-__device__ SortRun sort_run(const Plan& plan, const SortTask& task, int index, int runs_of_head) {
-  const int head = index / runs_of_head;
-  int in_level = index % runs_of_head, m = 0;
-  std::int64_t row = head * run_rows(plan, plan.levels, task.side, RunTable::counts);
-  for (;; ++m) {
-    const Level& level = plan.level[m];
-    const int C = task.side == Side::keys ? level.Ck : level.Cq;
-    const LevelRuns cut = level_runs(plan, level, task.side, RunTable::counts);
-    if (in_level >= level.blocks * cut.runs) {
-      in_level -= level.blocks * cut.runs;
-      row += std::int64_t{level.blocks} * cut.runs * C;
-      continue;
-    }
-    const int t = in_level / cut.runs, skipped = in_level % cut.runs * cut.tokens;
-    const TokenSpan tokens = block_tokens(plan, level, t, task.side);
-    return {m,
-            t,
-            head,
-            C,
-            {tokens.begin + skipped, max(0, min(cut.tokens, tokens.count - skipped))},
-            row + std::int64_t{in_level} * C};
-  }
-}
 
 // Exclusive prefix sums of total[0 … C - 1], in place, by all threads of the block; returns the sum.
 // `warp_sums` holds an integer a warp.
@@ -86,19 +58,23 @@ __device__ int exclusive_scan(int* total, int C, int* warp_sums) {
 
 /// How many tokens of each run have each label. Launch: a thread block a run.
 __global__ void __launch_bounds__(kSortThreads)
-    count_labels_kernel(const __grid_constant__ Plan plan, const SortTask task, const int runs_of_head) {
+    count_labels_kernel(const __grid_constant__ Plan plan, const SortTask task) {
   extern __shared__ int counters[];  // [C]
-  const SortRun run = sort_run(plan, task, blockIdx.x, runs_of_head);
+  const int head = blockIdx.x / task.runs;
+  const TokenRun run =
+      token_run(plan, task.levels, task.side, RunTask::count, kWhole, blockIdx.x % task.runs);
   for (int c = threadIdx.x; c < run.C; c += kSortThreads) counters[c] = 0;
   __syncthreads();
   const std::int32_t* const labels =
-      task.labels + (std::int64_t{run.head} * plan.levels + run.level) * task.N + run.tokens.begin;
+      task.labels + (std::int64_t{head} * plan.levels + run.level) * task.N + run.tokens.begin;
   for (int n = threadIdx.x; n < run.tokens.count; n += kSortThreads) {
     const int label = labels[n];
     if (label >= 0 && label < run.C) atomicAdd(counters + label, 1);
   }
   __syncthreads();
-  for (int c = threadIdx.x; c < run.C; c += kSortThreads) task.counts[run.counts + c] = counters[c];
+  std::int32_t* const counts =
+      task.counts + head * run_rows(plan, plan.levels, task.side, RunTask::count) + run.row;
+  for (int c = threadIdx.x; c < run.C; c += kSortThreads) counts[c] = counters[c];
 }
 
 /// Turns counts into places: clusters one after the other, in each cluster run after run. Launch: a thread
@@ -110,9 +86,9 @@ __global__ void __launch_bounds__(kSortThreads)
   const BlockPlace place = block_place(plan, blockIdx.x % task.blocks);
   const Level& level = plan.level[place.level];
   const int C = task.side == Side::keys ? level.Ck : level.Cq;
-  const int runs = level_runs(plan, level, task.side, RunTable::counts).runs;
-  std::int32_t* const counts = task.counts + head * run_rows(plan, plan.levels, task.side, RunTable::counts) +
-                               run_rows(plan, place.level, task.side, RunTable::counts) +
+  const int runs = level_runs(plan, level, task.side, RunTask::count).runs;
+  std::int32_t* const counts = task.counts + head * run_rows(plan, plan.levels, task.side, RunTask::count) +
+                               run_rows(plan, place.level, task.side, RunTask::count) +
                                std::int64_t{place.t} * runs * C;
   for (int c = threadIdx.x; c < C; c += kSortThreads) {
     int sum = 0;
@@ -142,12 +118,14 @@ __global__ void __launch_bounds__(kSortThreads)
 template <class Element>
 __global__ void __launch_bounds__(kSortThreads)
     place_tokens_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
-                        const SortTask task, const int runs_of_head) {
+                        const SortTask task) {
   extern __shared__ int counters[];  // [warps, C]
-  const SortRun run = sort_run(plan, task, blockIdx.x, runs_of_head);
+  const int head = blockIdx.x / task.runs;
+  const TokenRun run =
+      token_run(plan, task.levels, task.side, RunTask::count, kWhole, blockIdx.x % task.runs);
   const int C = run.C, warps = max(1, min(kSortThreads / kWarp, kSortCounters / C));
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const std::int64_t row = (std::int64_t{run.head} * plan.levels + run.level) * task.N;
+  const std::int64_t row = (std::int64_t{head} * plan.levels + run.level) * task.N;
   const std::int32_t* const labels = task.labels + row + run.tokens.begin;
   std::int32_t* const order =
       task.order + row + block_tokens(plan, plan.level[run.level], run.t, task.side).begin;
@@ -165,8 +143,10 @@ __global__ void __launch_bounds__(kSortThreads)
     }
   }
   __syncthreads();
+  const std::int32_t* const counts =
+      task.counts + head * run_rows(plan, plan.levels, task.side, RunTask::count) + run.row;
   for (int c = threadIdx.x; c < C; c += kSortThreads) {
-    int place = task.counts[run.counts + c];
+    int place = counts[c];
     for (int w = 0; w < warps; ++w) {
       const int count = counters[w * C + c];
       counters[w * C + c] = place;
@@ -190,7 +170,7 @@ __global__ void __launch_bounds__(kSortThreads)
     const bool block_queries =
         task.side == Side::queries || (task.side == Side::home && plan.home == QueryHome::self);
     if (block_queries && plan.block == 0 && n + lane < end && !valid) {
-      const FarOutput<Element> out = far_output(plan, tensors, run.head, run.tokens.begin + n + lane);
+      const FarOutput<Element> out = far_output(plan, tensors, head, run.tokens.begin + n + lane);
       *out.lse = kMinusInfinity;
       for (int d = 0; d < plan.Dv; ++d) out.o[d] = from_float<Element>(0);
     }
@@ -227,12 +207,13 @@ Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Work
                                  : side == Side::home ? workspace.home_offsets
                                                       : workspace.query_offsets,
                       .N = keys ? plan.Nk : plan.Nq,
-                      .blocks = blocks_in(plan, levels)};
-  int runs = 0, most_clusters = 0, counters = 0;  // of a head; of the level that has most
+                      .levels = levels,
+                      .blocks = blocks_in(plan, levels),
+                      .runs = runs_of_head(plan, levels, side, RunTask::count, kWhole)};
+  int most_clusters = 0, counters = 0;  // of the level that has most
   for (int m = 0; m < levels; ++m) {
     const Level& level = plan.level[m];
     const int C = keys ? level.Ck : level.Cq;
-    runs += level.blocks * level_runs(plan, level, side, RunTable::counts).runs;
     most_clusters = std::max(most_clusters, C);
     counters = std::max(counters, std::max(1, std::min(kSortThreads / kWarp, kSortCounters / C)) * C);
   }
@@ -241,11 +222,11 @@ Status launch_sort(const Plan& plan, const Tensors<Element>& tensors, const Work
   if (const Status status = allow_shared_memory(place_tokens_kernel<Element>, bytes(counters));
       status != cudaSuccess)
     return status;
-  count_labels_kernel<<<runs * heads, kSortThreads, bytes(most_clusters), stream>>>(plan, task, runs);
+  count_labels_kernel<<<task.runs * heads, kSortThreads, bytes(most_clusters), stream>>>(plan, task);
   places_kernel<<<task.blocks * heads, kSortThreads, bytes(most_clusters + kSortThreads / kWarp), stream>>>(
       plan, task);
   place_tokens_kernel<Element>
-      <<<runs * heads, kSortThreads, bytes(counters), stream>>>(plan, tensors, task, runs);
+      <<<task.runs * heads, kSortThreads, bytes(counters), stream>>>(plan, tensors, task);
   return cudaGetLastError();
 }
 

@@ -127,6 +127,50 @@ __device__ inline TokenTile token_tile(const Plan& plan, Side side, int tile, in
   return {0, 0, 0, 0};
 }
 
+/// A run of a block's tokens, and its row in the task's table of a head, if it has one: that of cluster 0.
+struct TokenRun {
+  int level, t, C;
+  TokenSpan tokens;  // may be none
+  std::int64_t row;
+  int piece;  // of the run, if several thread blocks share it
+};
+/// pieces(C) where a thread block does the whole of a run.
+inline constexpr auto kWhole = [](int) { return 1; };
+/// Thread blocks of a head for the runs of the first `levels` levels; pieces(C) of them share a run.
+template <class Pieces>
+[[nodiscard]] int runs_of_head(const Plan& plan, int levels, Side side, RunTask task, Pieces pieces) {
+  std::int64_t runs = 0;
+  for (int m = 0; m < levels; ++m) {
+    const Level& level = plan.level[m];
+    runs += std::int64_t{level.blocks} * level_runs(plan, level, side, task).runs *
+            pieces(side == Side::keys ? level.Ck : level.Cq);
+  }
+  return static_cast<int>(runs);
+}
+/// The run of thread block `index` among those of a head: the largest levels, whose runs take longest, come
+/// first.
+template <class Pieces>
+[[nodiscard]] __device__ TokenRun token_run(const Plan& plan, int levels, Side side, RunTask task,
+                                            Pieces pieces, int index) {
+  for (int m = levels - 1;; --m) {
+    const Level& level = plan.level[m];
+    const int C = side == Side::keys ? level.Ck : level.Cq, of_run = pieces(C);
+    const LevelRuns cut = level_runs(plan, level, side, task);
+    if (index >= level.blocks * cut.runs * of_run) {
+      index -= level.blocks * cut.runs * of_run;
+      continue;
+    }
+    const int run = index / of_run, t = run / cut.runs, skipped = run % cut.runs * cut.tokens;
+    const TokenSpan tokens = block_tokens(plan, level, t, side);
+    return {.level = m,
+            .t = t,
+            .C = C,
+            .tokens = {tokens.begin + skipped, max(0, min(cut.tokens, tokens.count - skipped))},
+            .row = run_rows(plan, m, side, task) + std::int64_t{run} * C,
+            .piece = index % of_run};
+  }
+}
+
 /// The level of a block of a head, 0 … plan.blocks - 1, and its place in the level.
 struct BlockPlace {
   int level, t;

@@ -130,12 +130,12 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const std::int64_t index = std::int64_t{head} * (keys ? plan.key_clusters : plan.query_clusters) + cluster;
   const ClusterPlace place = cluster_place(plan, side, cluster);
   const Level& level = plan.level[place.level];
-  const int C = keys ? level.Ck : level.Cq, runs = level_runs(plan, level, side, RunTable::sums).runs;
+  const int C = keys ? level.Ck : level.Cq, runs = level_runs(plan, level, side, RunTask::sum).runs;
   const int width = plan.D + 8, lane = threadIdx.x % kWarp;
-  const float* const first = sums + (head * run_rows(plan, plan.levels, side, RunTable::sums) +
-                                     run_rows(plan, place.level, side, RunTable::sums) +
-                                     std::int64_t{place.t} * runs * C + place.c) *
-                                        width;
+  const float* const first =
+      sums + (head * run_rows(plan, plan.levels, side, RunTask::sum) +
+              run_rows(plan, place.level, side, RunTask::sum) + std::int64_t{place.t} * runs * C + place.c) *
+                 width;
   const auto sum_of = [&](int column) {
     float sum = 0;
 #pragma unroll 4

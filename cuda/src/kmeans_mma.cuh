@@ -15,8 +15,8 @@
 
 namespace muse::cuda {
 
-/// Tokens of a thread block.
-inline constexpr int kAssignRun = 1024;
+/// Largest run of tokens (level_runs) that needs more centroids than fit at a time.
+inline constexpr int kAssignRun = 512;
 /// Centroids in shared memory at a time; where no block has that many, half of them leave room for more
 /// warps.
 inline constexpr int kAssignClusters = 256;
@@ -24,7 +24,7 @@ inline constexpr int kAssignClusters = 256;
 template <int D, int M, int Warps, int Clusters, class Element>
 __global__ void __launch_bounds__(32 * Warps)
     assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w,
-                  Side side, int runs_of_head) {
+                  Side side, int levels, int runs) {
   constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
   using Centroids = PaddedTile<D, Clusters>;
   using Tokens = PaddedTile<D, kRows>;
@@ -37,28 +37,29 @@ __global__ void __launch_bounds__(32 * Warps)
       norms + Clusters;  // [kAssignRun] of the centroids so far, where there are more than fit
 
   const bool keys = side == Side::keys;
-  const int head = blockIdx.x / runs_of_head;
-  const TokenTile run = token_tile(plan, side, kAssignRun, blockIdx.x % runs_of_head);
-  if (run.count == 0) return;
+  const int head = blockIdx.x / runs;
+  const TokenRun run = token_run(plan, levels, side, RunTask::label, kWhole, blockIdx.x % runs);
+  const int first_token = run.tokens.begin, count = run.tokens.count;
+  if (count == 0) return;
   const Level& level = plan.level[run.level];
   const int C = block_clusters(plan, level, run.t, side);
   const Element* x = (keys ? head_rows(tensors.k, plan.k, plan.heads_kv, head)
                            : head_rows(tensors.q, plan.q, plan.heads_q, head)) +
-                     run.first * (keys ? plan.k.token : plan.q.token);
+                     first_token * (keys ? plan.k.token : plan.q.token);
   const std::int64_t stride = keys ? plan.k.token : plan.q.token;
   const std::int64_t clusters_at = first_cluster(plan, level, head, run.t, side);
   const Element* centroids = (keys ? w.key_centroids : w.query_centroids) + clusters_at * D;
   const float* half_norms = (keys ? w.key_half_norms : w.query_half_norms) + clusters_at;
   std::int32_t* labels = (keys ? w.labels_k : w.labels_q) +
                          (std::int64_t{head} * plan.levels + run.level) * (keys ? plan.Nk : plan.Nq) +
-                         run.first;
+                         first_token;
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const auto copy_tokens = [&](int first, int buffer) {
-    if (first < run.count)
+    if (first < count)
       copy_rows<PaddedTile, D, kRows, kThreads>(
           tokens_shared + buffer * Tokens::kBytes,
-          [&](int row) { return first + row < run.count ? x + (first + row) * stride : nullptr; }, x);
+          [&](int row) { return first + row < count ? x + (first + row) * stride : nullptr; }, x);
     commit_copies();
   };
   for (int c0 = 0; c0 < C; c0 += Clusters) {
@@ -73,7 +74,7 @@ __global__ void __launch_bounds__(32 * Warps)
     for (int c = threadIdx.x; c < ceil_div(here, 16) * 16; c += kThreads)
       norms[c] = c < here ? half_norms[c0 + c] : -INFINITY;
     copy_tokens(0, 0);
-    for (int first = 0, buffer = 0; first < run.count; first += kRows, buffer ^= 1) {
+    for (int first = 0, buffer = 0; first < count; first += kRows, buffer ^= 1) {
       copy_tokens(first + kRows, buffer ^ 1);
       wait_copies<1>();
       __syncthreads();
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(32 * Warps)
             cluster[t][h] = better ? other_cluster : cluster[t][h];
           }
           const int token = first + (warp * M + t) * 16 + lane / 4 + h * 8;
-          if (lane % 4 != 0 || token >= run.count) continue;
+          if (lane % 4 != 0 || token >= count) continue;
           if (c0 == 0 || best[t][h] > run_best[token]) {
             if (C > Clusters) run_best[token] = best[t][h];
             labels[token] = c0 + cluster[t][h];
@@ -162,10 +163,10 @@ Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, con
   const auto kernel = assign_kernel<D, kM, kWarps, Clusters, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes + 4 * kAssignRun); status != cudaSuccess)
     return status;
-  const std::int64_t runs = tiles_of_head(plan, side, kAssignRun);
-  const std::int64_t grid = runs * (side == Side::keys ? plan.HK() : plan.HQ());
-  kernel<<<static_cast<unsigned>(grid), 32 * kWarps, bytes, stream>>>(plan, tensors, w, side,
-                                                                      static_cast<int>(runs));
+  const int levels = side == Side::queries ? plan.levels : plan.fresh_levels;
+  const int runs = runs_of_head(plan, levels, side, RunTask::label, kWhole);
+  const unsigned heads = side == Side::keys ? plan.HK() : plan.HQ();
+  kernel<<<runs * heads, 32 * kWarps, bytes, stream>>>(plan, tensors, w, side, levels, runs);
   return cudaGetLastError();
 }
 
@@ -186,10 +187,15 @@ Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, cons
 /// block: 0 times it is not 0. Test: test_cuda_kmeans.cpp.
 inline constexpr int kSumTokens = 128;
 
+/// Thread blocks that share a run, for C clusters.
+template <int M>
+inline constexpr auto kGroups = [](int C) { return ceil_div(C, 64 * M); };
+
 template <int D, int M, class Element>
 __global__ void __launch_bounds__(128)
     sums_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
-                const int heads, const std::int32_t* labels, float* sums, const int blocks_of_head) {
+                const int heads, const std::int32_t* labels, float* sums, const int levels,
+                const int blocks_of_head) {
   constexpr int kThreads = 128, kClusters = 64 * M;
   using Tokens = PaddedTile<D, kSumTokens>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
@@ -198,24 +204,11 @@ __global__ void __launch_bounds__(128)
 
   // Find this thread block's run and clusters.
   const int head = blockIdx.x / blocks_of_head, N = side == Side::keys ? plan.Nk : plan.Nq;
-  int index = blockIdx.x % blocks_of_head, m = 0, C, groups;
-  LevelRuns cut;
-  std::int64_t row = head * run_rows(plan, plan.levels, side, RunTable::sums);
-  for (;; ++m) {
-    const Level& level = plan.level[m];
-    C = side == Side::keys ? level.Ck : level.Cq;
-    groups = ceil_div(C, kClusters);
-    cut = level_runs(plan, level, side, RunTable::sums);
-    if (index < level.blocks * cut.runs * groups) break;
-    index -= level.blocks * cut.runs * groups;
-    row += std::int64_t{level.blocks} * cut.runs * C;
-  }
-  const int run = index / groups, c0 = index % groups * kClusters;
-  row += std::int64_t{run} * C;
-  const TokenSpan tokens = block_tokens(plan, plan.level[m], run / cut.runs, side);
-  const int skipped = run % cut.runs * cut.tokens, count = max(0, min(cut.tokens, tokens.count - skipped));
-  const Element* const rows = head_rows(x, strides, heads, head) + (tokens.begin + skipped) * strides.token;
-  labels += (std::int64_t{head} * plan.levels + m) * N + tokens.begin + skipped;
+  const TokenRun run = token_run(plan, levels, side, RunTask::sum, kGroups<M>, blockIdx.x % blocks_of_head);
+  const int C = run.C, c0 = run.piece * kClusters, count = run.tokens.count;
+  const Element* const rows = head_rows(x, strides, heads, head) + run.tokens.begin * strides.token;
+  labels += (std::int64_t{head} * plan.levels + run.level) * N + run.tokens.begin;
+  sums += (head * run_rows(plan, plan.levels, side, RunTask::sum) + run.row) * (D + 8);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const auto copy_tokens = [&](int first, int buffer) {
@@ -278,7 +271,7 @@ __global__ void __launch_bounds__(128)
       if (c >= C) continue;
 #pragma unroll
       for (int n = 0; n < D / 8 + 1; ++n)
-        *reinterpret_cast<float2*>(sums + (row + c) * (D + 8) + n * 8 + lane % 4 * 2) =
+        *reinterpret_cast<float2*>(sums + std::int64_t{c} * (D + 8) + n * 8 + lane % 4 * 2) =
             make_float2(sum[t][n][2 * h], sum[t][n][2 * h + 1]);
     }
 }
@@ -290,13 +283,10 @@ Status launch_sums_with(const Plan& plan, const Tensors<Element>& tensors, const
   constexpr int kBytes = 2 * PaddedTile<D, kSumTokens>::kBytes + 2 * kSumTokens * 4;
   const auto kernel = sums_kernel<D, M, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
-  int blocks_of_head = 0;
-  for (int m = 0; m < levels; ++m)
-    blocks_of_head += plan.level[m].blocks * level_runs(plan, plan.level[m], side, RunTable::sums).runs *
-                      ceil_div(keys ? plan.level[m].Ck : plan.level[m].Cq, 64 * M);
+  const int blocks_of_head = runs_of_head(plan, levels, side, RunTask::sum, kGroups<M>);
   kernel<<<static_cast<unsigned>(blocks_of_head) * (keys ? plan.HK() : plan.HQ()), 128, kBytes, stream>>>(
       plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
-      keys ? w.labels_k : w.labels_q, keys ? w.key_sums : w.query_sums, blocks_of_head);
+      keys ? w.labels_k : w.labels_q, keys ? w.key_sums : w.query_sums, levels, blocks_of_head);
   return cudaGetLastError();
 }
 

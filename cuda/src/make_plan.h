@@ -60,18 +60,18 @@ template <class Element>
   } else {
     w.home_offsets = w.query_offsets;
   }
-  const auto rows = [](const Plan& of, Side side, RunTable table) {
-    return run_rows(of, of.levels, side, table);
+  const auto rows = [](const Plan& of, Side side, RunTask task) {
+    return run_rows(of, of.levels, side, task);
   };
-  place(w.key_counts, HK * rows(plan, Side::keys, RunTable::counts));
-  place(w.query_counts, HQ * rows(plan, Side::home, RunTable::counts));
+  place(w.key_counts, HK * rows(plan, Side::keys, RunTask::count));
+  place(w.query_counts, HQ * rows(plan, Side::home, RunTask::count));
   // float32 takes its means from sorted tokens. Of keys there are means while passes look at the sample, and
   // for the centroid order; of queries always.
   const std::int64_t sums_width = sizeof(Element) == 2 ? D + 8 : 0;
   place(w.key_sums,
         HK * sums_width *
-            rows(plan.order == ExpansionOrder::centroid ? plan : sampled, Side::keys, RunTable::sums));
-  place(w.query_sums, HQ * sums_width * rows(plan, Side::home, RunTable::sums));
+            rows(plan.order == ExpansionOrder::centroid ? plan : sampled, Side::keys, RunTask::sum));
+  place(w.query_sums, HQ * sums_width * rows(plan, Side::home, RunTask::sum));
   place(w.key_centroids, key_clusters * D);
   place(w.query_centroids, query_clusters * D);
   place(w.key_half_norms, key_clusters);
@@ -105,14 +105,14 @@ template <class Element>
     place(w.windows.offsets, clusters + blocks);
     place(w.windows.centroids, clusters * D);
     place(w.windows.half_norms, clusters);
-    const auto most_rows = [&](const Plan& of, RunTable table) {
-      return std::max(rows(of, Side::keys, table), rows(of, Side::home, table));
+    const auto most_rows = [&](const Plan& of, RunTask task) {
+      return std::max(rows(of, Side::keys, task), rows(of, Side::home, task));
     };
     place(w.windows.counts, of_both([&](const Plan& p, const Plan& q) {
-            return std::max(most_rows(p, RunTable::counts), most_rows(q, RunTable::counts));
+            return std::max(most_rows(p, RunTask::count), most_rows(q, RunTask::count));
           }));
     place(w.windows.sums,
-          of_both([&](const Plan& p, const Plan&) { return most_rows(p, RunTable::sums); }) * sums_width);
+          of_both([&](const Plan& p, const Plan&) { return most_rows(p, RunTask::sum); }) * sums_width);
     place(w.windows.merged_labels, merged_tokens);
     place(w.windows.merged_order, merged_tokens);
     place(w.windows.merged_offsets, merged_clusters + merged_blocks);

@@ -153,9 +153,10 @@ enum class Side : std::int32_t { keys, home, queries };
   return first_cluster(plan, level, head, t, side) + head * plan.blocks + level.block + t;
 }
 
-/// Tables that a block's tokens fill run by run: thread blocks work on runs side by side, and what each finds
-/// is put together afterwards, in order. A table has a row for each (block, run, cluster) of a head.
-enum class RunTable : std::int32_t { counts, sums };
+/// What is done with a block's tokens run by run: a thread block works on one, others on others. Counts and
+/// sums have a table with a row for each (block, run, cluster) of a head, whose runs are put together
+/// afterwards, in order.
+enum class RunTask : std::int32_t { label, count, sum };
 
 /// How the blocks of a level are cut into runs. It follows from the level alone: bits of one level do not
 /// depend on how many others there are.
@@ -164,22 +165,24 @@ struct LevelRuns {
   std::int32_t runs = 0;    ///< of a block
 };
 [[nodiscard]] MUSE_HOST_DEVICE inline LevelRuns level_runs(const Plan& plan, const Level& level, Side side,
-                                                           RunTable table) {
-  // Sums take 4 D bytes a cluster: runs of 8 C tokens and more keep them small beside the 2 D bytes of each
-  // token that they are made of.
+                                                           RunTask task) {
+  // A token's label takes as long as there are clusters. Sums take 4 D bytes a cluster: runs of 8 C tokens
+  // and more keep them small beside the 2 D bytes of each token that they are made of.
   const std::int32_t C = side == Side::keys ? level.Ck : level.Cq;
-  const std::int32_t tokens = table == RunTable::counts ? 2048 : (C + 63) / 64 * 512;
+  const std::int32_t tokens = task == RunTask::label   ? (C < 256 ? 512 : 256)
+                              : task == RunTask::count ? 2048
+                                                       : (C + 63) / 64 * 512;
   const std::int32_t longest = longest_block(plan, level, side);
   return {tokens, (longest + tokens - 1) / tokens};
 }
 
 /// Rows of the first `levels` levels among a head's: the first row of the level behind them.
 [[nodiscard]] MUSE_HOST_DEVICE inline std::int64_t run_rows(const Plan& plan, std::int32_t levels, Side side,
-                                                            RunTable table) {
+                                                            RunTask task) {
   std::int64_t rows = 0;
   for (std::int32_t m = 0; m < levels; ++m) {
     const Level& level = plan.level[m];
-    rows += std::int64_t{level.blocks} * level_runs(plan, level, side, table).runs *
+    rows += std::int64_t{level.blocks} * level_runs(plan, level, side, task).runs *
             (side == Side::keys ? level.Ck : level.Cq);
   }
   return rows;
