@@ -55,6 +55,7 @@ TEST_CASE("every option's text is taken back as it was given") {
                                                                   {"block", "77"},
                                                                   {"passes", "3"},
                                                                   {"sample", "4"},
+                                                                  {"retrieve-by", "mean-weight"},
                                                                   {"cluster-window", "4096"},
                                                                   {"seed", "12"}}) {
     set_option(config, name, text);

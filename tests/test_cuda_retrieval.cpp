@@ -6,8 +6,8 @@ using namespace muse::test;
 
 namespace {
 
-void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
-  Config config = config_of({{"mode", "acausal"}});
+void check_choice(Index Cq, Index Ck, Index r, const char* retrieve_by, std::uint64_t seed) {
+  Config config = config_of({{"mode", "acausal"}, {"retrieve-by", retrieve_by}});
   config.clusters_q.values = {{.divisor = 0, .low = Cq, .high = Cq}};
   config.clusters_k.values = {{.divisor = 0, .low = Ck, .high = Ck}};
   config.retrieve.values = {r};
@@ -29,7 +29,14 @@ void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
                                                            : number / 7;
     bias[x] = L[x] == -std::numeric_limits<float>::infinity() ? L[x] : static_cast<float>(x);
   }
+  // 1, 4, 16 or 64 keys a cluster: far enough apart for the logarithms of two
+  // libraries.
+  SortedKeys<float> keys;
+  keys.offsets = {0};
+  for (Index j = 0; j < Ck; ++j) keys.offsets.push_back(keys.offsets.back() + (Index{1} << random() % 4 * 2));
   auto& w = stages.workspace;
+  const std::vector<std::int32_t> offsets(keys.offsets.begin(), keys.offsets.end());
+  stages.put(w.key_offsets, offsets);
   stages.put(w.L, L);
   stages.put(w.bias, bias);
   MUSE_CUDA_REQUIRE(muse::cuda::launch_retrieval(stages.plan, w, {0, 0, 3}, nullptr));
@@ -39,7 +46,8 @@ void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
   Index wrong = 0;
   for (Index row = 0; row < rows; ++row) {
     const RowVector<float> L_row = Eigen::Map<const RowVector<float>>(L.data() + row * Ck, Ck);
-    const std::vector<Index> chosen = largest_clusters<float>(L_row, r);
+    const std::vector<Index> chosen =
+        largest_clusters<float>(retrieval_ranks<float>(L_row, keys, config.retrieve_by), r);
     std::vector<float> expected(bias.begin() + row * Ck, bias.begin() + (row + 1) * Ck);
     for (std::int32_t x = 0; x < kept; ++x) {
       const bool has = x < static_cast<std::int32_t>(chosen.size());
@@ -50,17 +58,19 @@ void check_choice(Index Cq, Index Ck, Index r, std::uint64_t seed) {
     wrong += std::equal(expected.begin(), expected.end(), bias_after.begin() + row * Ck) ? 0 : 1;
   }
   print_line(wrong == 0,
-             "retrieval: Cq=" + std::to_string(Cq) + " Ck=" + std::to_string(Ck) + " r=" + std::to_string(r),
+             "retrieval: Cq=" + std::to_string(Cq) + " Ck=" + std::to_string(Ck) + " r=" + std::to_string(r) +
+                 " by " + retrieve_by,
              std::to_string(wrong) + " wrong");
   CHECK(wrong == 0);
 }
 
 }  // namespace
 
-TEST_CASE("retrieval: the clusters of largest mass, ties to the lowest index") {
+TEST_CASE("retrieval: the clusters of largest mass or mean weight, ties to the lowest index") {
   MUSE_NEEDS_GPU();
   std::uint64_t seed = 300;
   for (const Index Ck : {1, 2, 31, 32, 33, 100, 512, 513, 4096})
-    for (const Index r : {1, 2, 8, 40, 5000}) check_choice(7, Ck, r, ++seed);
-  check_choice(130, 64, 8, ++seed);
+    for (const Index r : {1, 2, 8, 40, 5000})
+      for (const char* by : {"mass", "mean-weight"}) check_choice(7, Ck, r, by, ++seed);
+  check_choice(130, 64, 8, "mean-weight", ++seed);
 }

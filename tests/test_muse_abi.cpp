@@ -103,6 +103,7 @@ TEST_CASE("options as text fill the fields, and a wrong one changes nothing") {
   REQUIRE(muse_config_set(&config, "retrieve", "1,2,3") == MUSE_OK);
   REQUIRE(muse_config_set(&config, "seed", "7") == MUSE_OK);
   REQUIRE(muse_config_set(&config, "sample", "4") == MUSE_OK);
+  REQUIRE(muse_config_set(&config, "retrieve-by", "mean-weight") == MUSE_OK);
   CHECK(config.mode == MUSE_MODE_CAUSAL_SHARED);
   CHECK(config.order == MUSE_ORDER_DIPOLE_VALUE);
   CHECK(config.cluster_by == MUSE_CLUSTER_BY_SPATIAL);
@@ -115,6 +116,7 @@ TEST_CASE("options as text fill the fields, and a wrong one changes nothing") {
   CHECK(config.retrieve[2] == 3);
   CHECK(config.seed == 7);
   CHECK(config.sample == 4);
+  CHECK(config.retrieve_by == MUSE_RETRIEVE_BY_MEAN_WEIGHT);
 
   const muse_config before = config;
   check_fails(muse_config_set(&config, "clusters", "many"), MUSE_ERROR_ARGUMENT, "--clusters-q: expected");
@@ -288,6 +290,8 @@ TEST_CASE("arguments that make no sense") {
       {[](Call& c) { c.config.passes = -1; }, "config.passes: expected 0 to"},
       {[](Call& c) { c.config.cluster_window = -1; }, "config.cluster_window: expected 0 to"},
       {[](Call& c) { c.config.sample = 0; }, "config.sample: expected 1 to"},
+      {[](Call& c) { c.config.retrieve_by = 2; }, "config.retrieve_by: expected 0 to 1, found 2"},
+      {[](Call& c) { c.config.reserved = 1; }, "config.reserved: expected 0 to 0, found 1"},
       {[](Call& c) {
          // The home of the first block is tokens 0 to 15; its queries name a cluster without members.
          static std::vector<std::int32_t> labels(4 * 2 * 40, 1);

@@ -66,6 +66,27 @@ TEST_CASE_TEMPLATE("the r largest log-masses, rising, equal ones by lowest index
   CHECK(largest<Scalar>({none, none}, 1).empty());
 }
 
+TEST_CASE_TEMPLATE(
+    "ranked by mean weight, a small cluster of heavy tokens comes before a large one of more mass", Scalar,
+    float, double) {
+  // 8 tokens of cluster 0 with weight e^0 each, 2 of cluster 2 with weight e^1 each; cluster 1 is empty.
+  const Labels labels{0, 0, 0, 2, 0, 0, 0, 2, 0, 0};
+  Matrix<Scalar> k = Matrix<Scalar>::Zero(10, 1);
+  k(3, 0) = k(7, 0) = 1;
+  const SortedKeys<Scalar> keys = sorted(k, k, labels, 3);
+  Summaries<Scalar> summaries;
+  tilted_summaries<Scalar>(Matrix<Scalar>::Ones(1, 1), keys, Scalar(1), summaries);
+  const RowVector<Scalar> L = summaries.L.row(0);
+  CHECK(largest_clusters<Scalar>(retrieval_ranks<Scalar>(L, keys, RetrieveBy::mass), 1) ==
+        std::vector<Index>{0});
+  const RowVector<Scalar> ranks = retrieval_ranks<Scalar>(L, keys, RetrieveBy::mean_weight);
+  CHECK(largest_clusters<Scalar>(ranks, 1) == std::vector<Index>{2});
+  CHECK(largest_clusters<Scalar>(ranks, 3) == std::vector<Index>{0, 2});
+  CHECK(ranks[0] == doctest::Approx(0).epsilon(1e-6));
+  CHECK(ranks[2] == doctest::Approx(1).epsilon(1e-6));
+  CHECK(ranks[1] == -std::numeric_limits<Scalar>::infinity());
+}
+
 TEST_CASE_TEMPLATE("exact attention to the tokens of the retrieved clusters", Scalar, float, double) {
   MUSE_SHOW_SEED();
   for (const Index D : {1, 8, 33}) {

@@ -42,7 +42,8 @@ class Config(ctypes.Structure):
                 ("clusters_k_levels", ctypes.c_int32), ("retrieve_levels", ctypes.c_int32),
                 ("clusters_q", ClusterRule * MAX_LEVELS), ("clusters_k", ClusterRule * MAX_LEVELS),
                 ("retrieve", ctypes.c_int64 * MAX_LEVELS), ("block", ctypes.c_int64), ("passes", ctypes.c_int64),
-                ("cluster_window", ctypes.c_int64), ("seed", ctypes.c_uint64), ("sample", ctypes.c_int64)]
+                ("cluster_window", ctypes.c_int64), ("seed", ctypes.c_uint64), ("sample", ctypes.c_int64),
+                ("retrieve_by", ctypes.c_int32), ("reserved", ctypes.c_int32)]
 
 
 class Tensor(ctypes.Structure):

@@ -138,6 +138,7 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.home = config.mode == Mode::causal ? QueryHome::past : QueryHome::self;
   plan.order = expansion_order(config.order);
   plan.clustering = config.cluster_by == ClusterBy::spatial ? Clustering::spatial : Clustering::kmeans;
+  plan.rank_by_mean_weight = config.retrieve_by == RetrieveBy::mean_weight ? 1 : 0;
   plan.key_metric = config.metric == Metric::key_covariance ? 1 : 0;
   plan.passes = narrow("passes", config.passes);
   plan.sample = narrow("sample", std::min(config.sample, std::max(shape.Nq, shape.Nk)));

@@ -70,6 +70,7 @@ struct Plan {
   QueryHome home = QueryHome::past;
   ExpansionOrder order = ExpansionOrder::dipole;
   Clustering clustering = Clustering::kmeans;
+  std::int32_t rank_by_mean_weight = 0;  ///< 1: clusters are retrieved by mean weight instead of mass (5.1)
   std::int32_t key_metric = 0;  ///< 1: queries are clustered in the metric of the key covariance (2.3)
   std::int32_t passes = 0;      ///< T of k-means
   std::int32_t sample = 1;      ///< the passes look at every `sample`-th token of a block

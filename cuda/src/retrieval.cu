@@ -7,12 +7,13 @@ namespace {
 
 constexpr int kRetrievalWarps = 4;
 
-// (L, j) comes before (other_L, other_j): larger first, ties to the lower index.
-__device__ inline bool precedes(float L, int j, float other_L, int other_j) {
-  return L > other_L || (L == other_L && j < other_j);
+// (rank, j) comes before (other_rank, other_j): larger first, ties to the lower index.
+__device__ inline bool precedes(float rank, int j, float other_rank, int other_j) {
+  return rank > other_rank || (rank == other_rank && j < other_j);
 }
 
-/// (5.1) S_i: the r non-empty key clusters of largest L_ij, or all of them; ties to the lowest index.
+/// (5.1) S_i: the r non-empty key clusters of largest L_ij, or L_ij - log n_j, or all of them; ties to the
+/// lowest index.
 ///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond; bias = -infinity there
 /// Launch: a warp a query cluster, 4 a block. r rounds, each of which finds the next cluster in falling
 /// order: the largest of those that come after the last one found. r Ck / 32 comparisons a lane on a row that
@@ -28,36 +29,45 @@ __global__ void __launch_bounds__(kRetrievalWarps* kWarp)
   const std::int64_t row = std::int64_t{blockIdx.x} * kRetrievalWarps + warp;  // unit Cq + i
   if (row >= std::int64_t{chunk.units} * level.Cq) return;
   const int words = ceil_div(level.Ck, kWarp);
-  float* const L = memory + warp * (level.Ck + words);
-  auto* const found = reinterpret_cast<unsigned*>(L + level.Ck);  // a bit a cluster
+  float* const ranks = memory + warp * (level.Ck + words);
+  auto* const found = reinterpret_cast<unsigned*>(ranks + level.Ck);  // a bit a cluster
 
-  for (int j = lane; j < level.Ck; j += kWarp) L[j] = workspace.L[row * level.Ck + j];
+  const int unit = chunk.first_unit + static_cast<int>(row / level.Cq);
+  const std::int32_t* const offsets =
+      workspace.key_offsets +
+      first_offset(plan, level, plan.key_head(unit / level.blocks), unit % level.blocks, Side::keys);
+  for (int j = lane; j < level.Ck; j += kWarp) {
+    ranks[j] = workspace.L[row * level.Ck + j];
+    if (plan.rank_by_mean_weight != 0 && ranks[j] > kMinusInfinity)
+      ranks[j] -= logf(static_cast<float>(offsets[j + 1] - offsets[j]));
+  }
   for (int word = lane; word < words; word += kWarp) found[word] = 0;
   __syncwarp();
 
-  float last_L = __builtin_huge_valf();
+  float last_rank = __builtin_huge_valf();
   int last_j = -1;
   for (int round = 0; round < level.r; ++round) {
     // The first, in falling order, of this lane's clusters that come after the last one found.
-    float best_L = kMinusInfinity;
+    float best_rank = kMinusInfinity;
     int best_j = level.Ck;
     for (int j = lane; j < level.Ck; j += kWarp)
-      if (L[j] > kMinusInfinity && precedes(last_L, last_j, L[j], j) && precedes(L[j], j, best_L, best_j)) {
-        best_L = L[j];
+      if (ranks[j] > kMinusInfinity && precedes(last_rank, last_j, ranks[j], j) &&
+          precedes(ranks[j], j, best_rank, best_j)) {
+        best_rank = ranks[j];
         best_j = j;
       }
 #pragma unroll
     for (int step = kWarp / 2; step > 0; step /= 2) {
-      const float other_L = __shfl_xor_sync(kAllLanes, best_L, step);
+      const float other_rank = __shfl_xor_sync(kAllLanes, best_rank, step);
       const int other_j = __shfl_xor_sync(kAllLanes, best_j, step);
-      if (precedes(other_L, other_j, best_L, best_j)) {
-        best_L = other_L;
+      if (precedes(other_rank, other_j, best_rank, best_j)) {
+        best_rank = other_rank;
         best_j = other_j;
       }
     }
     if (best_j == level.Ck) break;  // no non-empty cluster is left
     if (lane == 0) found[best_j / kWarp] |= 1u << (best_j % kWarp);
-    last_L = best_L;
+    last_rank = best_rank;
     last_j = best_j;
   }
   __syncwarp();

@@ -32,6 +32,8 @@ constexpr std::array<std::pair<ClusterBy, std::string_view>, 3> kClusterBys{
     {{ClusterBy::kmeans, "kmeans"}, {ClusterBy::balanced, "balanced"}, {ClusterBy::spatial, "spatial"}}};
 constexpr std::array<std::pair<Metric, std::string_view>, 2> kMetrics{
     {{Metric::euclidean, "euclidean"}, {Metric::key_covariance, "key-covariance"}}};
+constexpr std::array<std::pair<RetrieveBy, std::string_view>, 2> kRetrieveBys{
+    {{RetrieveBy::mass, "mass"}, {RetrieveBy::mean_weight, "mean-weight"}}};
 
 template <class Enum>
 std::string_view name_in(Names<Enum> names, Enum value) {
@@ -167,7 +169,7 @@ const std::vector<OptionRow>& option_rows() {
     r.push_back(rule_row("clusters-k", &Config::clusters_k, "key clusters of a span, written likewise"));
     r.push_back(
         {{"retrieve", "INT[,INT…]", "clusters", "0",
-          "key clusters of largest mass whose tokens are attended exactly, for each query cluster; a comma "
+          "key clusters of largest weight whose tokens are attended exactly, for each query cluster; a comma "
           "list gives levels their own"},
          [](Config& config, std::string_view text) {
            config.retrieve = parse_levels<std::int64_t>(
@@ -177,6 +179,10 @@ const std::vector<OptionRow>& option_rows() {
            return levels_text<std::int64_t>(config.retrieve,
                                             [](std::int64_t r) { return fmt::format("{}", r); });
          }});
+    r.push_back(enum_row<RetrieveBy>(
+        "retrieve-by", &Config::retrieve_by, kRetrieveBys,
+        "what weight ranks clusters for retrieval: all of a cluster's, or the mean of its "
+        "tokens', which favours small clusters and costs less for the same error"));
     r.push_back(
         count_row("block", &Config::block, 1, "tokens", "size B of the diagonal blocks, attended exactly"));
     r.push_back(
@@ -322,6 +328,9 @@ std::string_view name_of(ClusterBy cluster_by) {
 }
 std::string_view name_of(Metric metric) {
   return name_in<Metric>(kMetrics, metric);
+}
+std::string_view name_of(RetrieveBy retrieve_by) {
+  return name_in<RetrieveBy>(kRetrieveBys, retrieve_by);
 }
 
 }  // namespace muse

@@ -91,8 +91,8 @@ Part<Scalar> explain_block(const Head<Scalar>& head, Index t, const Block& block
   const Matrix<Scalar> q = head.q.row(t);
   const RowVector<Scalar> delta = q.row(0) - q_bar.row(0);
   view.delta_norm = static_cast<double>(delta.norm());
-  const std::vector<Index> retrieved =
-      largest_clusters<Scalar>(summaries.L.row(0), config.retrieve.at(block.level));
+  const std::vector<Index> retrieved = largest_clusters<Scalar>(
+      retrieval_ranks<Scalar>(summaries.L.row(0), keys, config.retrieve_by), config.retrieve.at(block.level));
   std::vector<bool> far = clusters.keys.non_empty();
   for (const Index j : retrieved) {
     far[static_cast<std::size_t>(j)] = false;

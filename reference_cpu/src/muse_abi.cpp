@@ -122,6 +122,8 @@ muse::Config checked_config(const muse_config* config) {
   check_range("config.order", config->order, MUSE_ORDER_CENTROID, MUSE_ORDER_DIPOLE_VALUE);
   check_range("config.cluster_by", config->cluster_by, MUSE_CLUSTER_BY_KMEANS, MUSE_CLUSTER_BY_SPATIAL);
   check_range("config.metric", config->metric, MUSE_METRIC_EUCLIDEAN, MUSE_METRIC_KEY_COVARIANCE);
+  check_range("config.retrieve_by", config->retrieve_by, MUSE_RETRIEVE_BY_MASS, MUSE_RETRIEVE_BY_MEAN_WEIGHT);
+  check_range("config.reserved", config->reserved, 0, 0);
   check_range("config.retrieve_levels", config->retrieve_levels, 1, MUSE_MAX_LEVELS);
   check_range("config.block", config->block, 1, kLargestCount);
   check_range("config.passes", config->passes, 0, std::numeric_limits<std::int32_t>::max());
@@ -139,6 +141,7 @@ muse::Config checked_config(const muse_config* config) {
     check_range(concat("config.retrieve[", m, "]").c_str(), config->retrieve[m], 0, kLargestCount);
     result.retrieve.values.push_back(config->retrieve[m]);
   }
+  result.retrieve_by = static_cast<muse::RetrieveBy>(config->retrieve_by);
   result.block = config->block;
   result.passes = config->passes;
   result.cluster_window = config->cluster_window;
@@ -170,6 +173,8 @@ void store_config(const muse::Config& from, muse_config& to) {
   to.cluster_window = from.cluster_window;
   to.seed = from.seed;
   to.sample = from.sample;
+  to.retrieve_by = static_cast<std::int32_t>(from.retrieve_by);
+  to.reserved = 0;
 }
 
 std::size_t element_bytes(const muse_call& call) {

@@ -363,9 +363,11 @@ Attention<Scalar> far_attention(const MatrixView<Scalar>& q, const MatrixView<Sc
         const std::vector<Index>& members =
             clusters.queries[static_cast<std::size_t>(used[static_cast<std::size_t>(i0 + i)])];
         const auto n_i = static_cast<Index>(members.size());
-        TileQueries<Scalar>& queries = tile.emplace_back(TileQueries<Scalar>{
-            i, members, Matrix<Scalar>(n_i, D), largest_clusters<Scalar>(summaries.L.row(i), r), non_empty,
-            RunningAttention<Scalar>(n_i, Dv)});
+        TileQueries<Scalar>& queries = tile.emplace_back(
+            TileQueries<Scalar>{i, members, Matrix<Scalar>(n_i, D),
+                                largest_clusters<Scalar>(
+                                    retrieval_ranks<Scalar>(summaries.L.row(i), keys, config.retrieve_by), r),
+                                non_empty, RunningAttention<Scalar>(n_i, Dv)});
         for (Index n = 0; n < n_i; ++n) queries.q.row(n) = block_q.row(members[static_cast<std::size_t>(n)]);
         for (const Index j : queries.retrieved) queries.far[static_cast<std::size_t>(j)] = false;
       }

@@ -1,6 +1,7 @@
 #include "muse/retrieval.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "muse/row_products.h"
@@ -8,13 +9,24 @@
 namespace muse {
 
 template <class Scalar>
-std::vector<Index> largest_clusters(const RowView<Scalar>& L_i, Index r) {
+RowVector<Scalar> retrieval_ranks(const RowView<Scalar>& L_i, const SortedKeys<Scalar>& keys,
+                                  RetrieveBy retrieve_by) {
+  RowVector<Scalar> ranks = L_i;
+  if (retrieve_by == RetrieveBy::mass) return ranks;
+  // (5.1) log of the mean weight: log(e^{L_ij} / n_j)
+  for (Index j = 0; j < ranks.size(); ++j)
+    if (keys.count(j) > 0) ranks[j] -= std::log(static_cast<Scalar>(keys.count(j)));
+  return ranks;
+}
+
+template <class Scalar>
+std::vector<Index> largest_clusters(const RowView<Scalar>& ranks, Index r) {
   std::vector<Index> clusters;
-  for (Index j = 0; j < L_i.size(); ++j)
-    if (L_i[j] > -std::numeric_limits<Scalar>::infinity()) clusters.push_back(j);
+  for (Index j = 0; j < ranks.size(); ++j)
+    if (ranks[j] > -std::numeric_limits<Scalar>::infinity()) clusters.push_back(j);
   const auto kept = std::min<std::size_t>(static_cast<std::size_t>(r), clusters.size());
   std::partial_sort(clusters.begin(), clusters.begin() + static_cast<std::ptrdiff_t>(kept), clusters.end(),
-                    [&](Index a, Index b) { return L_i[a] != L_i[b] ? L_i[a] > L_i[b] : a < b; });
+                    [&](Index a, Index b) { return ranks[a] != ranks[b] ? ranks[a] > ranks[b] : a < b; });
   clusters.resize(kept);
   std::sort(clusters.begin(), clusters.end());
   return clusters;
@@ -50,6 +62,8 @@ Attention<Scalar> attend_retrieved(const MatrixView<Scalar>& q, const SortedKeys
 }
 
 #define MUSE_INSTANTIATE(Scalar)                                                                            \
+  template RowVector<Scalar> retrieval_ranks<Scalar>(const RowView<Scalar>&, const SortedKeys<Scalar>&,     \
+                                                     RetrieveBy);                                           \
   template std::vector<Index> largest_clusters<Scalar>(const RowView<Scalar>&, Index);                      \
   template Attention<Scalar> attend_retrieved<Scalar>(const MatrixView<Scalar>&, const SortedKeys<Scalar>&, \
                                                       const std::vector<Index>&, Scalar);

@@ -29,6 +29,10 @@ enum class ClusterBy { kmeans, balanced, spatial };
 /// The distance in which queries are clustered (docs/math.md, section 2).
 enum class Metric { euclidean, key_covariance };
 
+/// What key clusters are ranked by for retrieval (docs/math.md, section 5): the mass that the query centroid
+/// puts on a cluster, or the mean weight of its keys.
+enum class RetrieveBy { mass, mean_weight };
+
 /// How many clusters a span of S tokens gets: a number, or S/divisor clamped to low..high. Never more than S.
 struct ClusterRule {
   std::int64_t divisor = 16;  ///< 0: the number is `low`, whatever S
@@ -60,6 +64,7 @@ struct Config {
   PerLevel<ClusterRule> clusters_q{std::vector<ClusterRule>(1)};
   PerLevel<ClusterRule> clusters_k{std::vector<ClusterRule>(1)};
   PerLevel<std::int64_t> retrieve{{0}};
+  RetrieveBy retrieve_by = RetrieveBy::mass;
   std::int64_t block = 1024;
   std::int64_t passes = 1;
   std::int64_t sample = 1;
@@ -115,5 +120,6 @@ void write_config(const std::string& path, const ConfigSet& configs, const nlohm
 [[nodiscard]] std::string_view name_of(Order order);
 [[nodiscard]] std::string_view name_of(ClusterBy cluster_by);
 [[nodiscard]] std::string_view name_of(Metric metric);
+[[nodiscard]] std::string_view name_of(RetrieveBy retrieve_by);
 
 }  // namespace muse

@@ -56,6 +56,7 @@ enum { MUSE_MODE_ACAUSAL = 0, MUSE_MODE_CAUSAL = 1, MUSE_MODE_CAUSAL_SHARED = 2 
 enum { MUSE_ORDER_CENTROID = 0, MUSE_ORDER_MONOPOLE = 1, MUSE_ORDER_DIPOLE = 2, MUSE_ORDER_DIPOLE_VALUE = 3 };
 enum { MUSE_CLUSTER_BY_KMEANS = 0, MUSE_CLUSTER_BY_BALANCED = 1, MUSE_CLUSTER_BY_SPATIAL = 2 };
 enum { MUSE_METRIC_EUCLIDEAN = 0, MUSE_METRIC_KEY_COVARIANCE = 1 };
+enum { MUSE_RETRIEVE_BY_MASS = 0, MUSE_RETRIEVE_BY_MEAN_WEIGHT = 1 };
 
 /* Clusters of a span of S tokens: S / divisor clamped to low..high; divisor 0: low. Never more than S. */
 typedef struct muse_cluster_rule {
@@ -79,7 +80,9 @@ typedef struct muse_config {
   int64_t passes;                    /* T */
   int64_t cluster_window;            /* tokens; 0: clusters are made afresh at each level */
   uint64_t seed;
-  int64_t sample; /* the passes look at every n-th token; at least 1 */
+  int64_t sample;      /* the passes look at every n-th token; at least 1 */
+  int32_t retrieve_by; /* MUSE_RETRIEVE_BY_… */
+  int32_t reserved;    /* 0 */
 } muse_config;
 
 /* A tensor [batch, heads, tokens, dim]. Features lie side by side; strides count elements. All strides 0:
