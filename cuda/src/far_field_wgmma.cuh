@@ -117,6 +117,8 @@ __global__ void MUSE_HOPPER_BOUNDS(128 + 2 * kQueryTile, Resident)
       },
       q);
   const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
+  if (lane < 16 && first_row + lane < queries)
+    prefetch(far_output(plan, x, head, query_order[first_row + lane]));
   const float scale = plan.scale * kLog2e;
   const float* const bias = w.bias + pair;
   typename Pipeline::Rows attention;

@@ -24,6 +24,14 @@ __device__ inline FarOutput<Element> far_output(const Plan& plan, const Tensors<
           tensors.lse + std::int64_t{hq} * plan.Nq + n, plan.block > 0};
 }
 
+/// Begins to bring what a row will be merged with to this multiprocessor. By one lane a row.
+template <class Element>
+__device__ __forceinline__ void prefetch(const FarOutput<Element>& out) {
+  if (!out.merges) return;
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(out.lse));
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(out.o));
+}
+
 /// (1.3) What the sum so far and a part are multiplied with, and the log-sum-exp of both:
 ///     L = log(e^{L_1} + e^{L_2}),   o = e^{L_1 - L} o_1 + e^{L_2 - L} o_2
 struct MergeWeights {
