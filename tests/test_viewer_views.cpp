@@ -96,7 +96,7 @@ TEST_CASE("every view draws with every value of every option") {
         state.selection.locked = Target{.query = 100};
         (void)show(*view, analysis, state);
       }
-    for (const auto& [name, value] :
+    for (const auto& option :
          std::initializer_list<std::pair<const char*, const char*>>{{"range", "1%:99%"},
                                                                     {"range", "1e-3:0.5"},
                                                                     {"level", "0"},
@@ -107,6 +107,7 @@ TEST_CASE("every view draws with every value of every option") {
                                                                     {"bins", "7"},
                                                                     {"top", "3"},
                                                                     {"zoom", "10:40,60:90"}}) {
+      const char *const name = option.first, *const value = option.second;
       CAPTURE(name);
       CAPTURE(value);
       // A zoom is in the units of the view's own axes.
