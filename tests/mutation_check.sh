@@ -78,8 +78,9 @@ mutate "tilted_summaries: mean of an empty cluster" src/tilted_summaries.cpp 's/
 
 # ---- Retrieval
 mutate "retrieval: ties to the highest index" src/retrieval.cpp 's/: a < b;/: a > b;/' retrieval
-mutate "retrieval: the smallest" src/retrieval.cpp 's/L_i\[a\] > L_i\[b\]/L_i[a] < L_i[b]/' retrieval
-mutate "retrieval: empty clusters retrieved" src/retrieval.cpp 's/if \(L_i\[j\] > -std::.*\) clusters/clusters/' retrieval
+mutate "retrieval: the smallest" src/retrieval.cpp 's/ranks\[a\] > ranks\[b\]/ranks[a] < ranks[b]/' retrieval
+mutate "retrieval: empty clusters retrieved" src/retrieval.cpp 's/if \(ranks\[j\] > -std::.*\) clusters/clusters/' retrieval
+mutate "retrieval: mean weight with the wrong sign" src/retrieval.cpp 's/ranks\[j\] -= std::log/ranks[j] += std::log/' retrieval
 mutate "retrieval: missing scale" src/retrieval.cpp 's/= scale \* q;/= q;/' retrieval
 mutate "retrieval: clusters on top of one another" src/retrieval.cpp 's/column \+= keys\.count\(j\);//' retrieval
 

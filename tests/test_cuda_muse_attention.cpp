@@ -149,13 +149,14 @@ TEST_CASE("batch, grouped heads, strides, numbers of clusters that differ") {
   check_call<__half>(sizes, causal, 44, {.least_workspace = true});
 }
 
-TEST_CASE("passes on a sample") {
+TEST_CASE("passes on a sample, retrieval by mean weight") {
   MUSE_NEEDS_GPU();
   for (const char* mode : {"acausal", "causal", "causal-shared"}) {
     const Config config = config_of({{"mode", mode},
                                      {"clusters", "S/8:4:48"},
                                      {"block", "64"},
                                      {"retrieve", "2"},
+                                     {"retrieve-by", "mean-weight"},
                                      {"sample", "4"},
                                      {"passes", "2"}});
     check_call<float>({1025, 1025, 32, 32, 1, 4, 2}, config, 46);
