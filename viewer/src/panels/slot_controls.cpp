@@ -55,10 +55,30 @@ void draw_method(Ui& ui, Slot& slot) {
     if (toggle(ui.controls, fmt::format("method.{}", word), word, slot.method == method, help))
       slot.method = method;
   }
-  ImGui::SameLine(0, ui.px(12));
-  const bool is_double = slot.dtype == DType::float64;
-  if (toggle(ui.controls, "dtype", "double", is_double, "numbers to compute attention in; otherwise float"))
-    slot.dtype = is_double ? DType::float32 : DType::float64;
+}
+
+// Where the method runs, and in which numbers.
+void draw_device(Ui& ui, Slot& slot) {
+  OptionHints hints;
+  if (!ui.gpu_problem)
+    hints.more_help = "Looking for a GPU …";
+  else if (!ui.gpu_problem->empty())
+    hints.more_help = "No GPU to run on: " + *ui.gpu_problem + ".";
+  else
+    hints.more_help =
+        "A GPU is there. Exact and local attention, and what is shown of single blocks, clusters and "
+        "keys, run on the CPU all the same.";
+  if (!ui.gpu_problem || !ui.gpu_problem->empty()) hints.refused = {{"cuda", hints.more_help}};
+  OptionInfo device{"device", "cpu|cuda", "", "cpu", "where the method muse runs"};
+  if (const auto text =
+          option_control(ui.controls, "slot.device", device, tools::device_word(slot.device), hints))
+    slot.device.gpu = *text == "cuda";
+
+  const std::vector<std::string>& words = tools::dtype_words(slot.device.gpu);
+  OptionInfo dtype{"dtype", fmt::format("{}", fmt::join(words, "|")), "", words.front(),
+                   "numbers to compute attention in"};
+  if (const auto text = option_control(ui.controls, "slot.dtype", dtype, tools::dtype_word(slot.device)))
+    slot.device = tools::parse_device(tools::device_word(slot.device), *text);
 }
 
 void draw_cluster_buttons(Ui& ui, Slot& slot) {
@@ -147,6 +167,7 @@ void draw_slot_controls(Ui& ui) {
     }
   }
   draw_method(ui, slot);
+  draw_device(ui, slot);
   ImGui::Spacing();
   ImGui::BeginDisabled(slot.method == Method::exact);
   bool clusters_drawn = false;
