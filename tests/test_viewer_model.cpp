@@ -544,6 +544,9 @@ TEST_CASE("what lies at a typed path: dumps first, folders, nothing hidden, and 
   CHECK(look.has_parent);
   CHECK(names(look_at(folder.string() + "/")) == names(look));
   CHECK(look.words.find("listed below") != std::string::npos);
+  CHECK(look.leads_on);
+  CHECK(look.folder == fs::absolute(folder).lexically_normal());
+  CHECK(look_at(folder.string() + "/").folder == look.folder);
   // A beginning of names, a dump, a file that is none, nothing, and nothing at all.
   CHECK(names(look_at((folder / "a_f").string())) == Names{"a_folder"});
   CHECK(names(look_at((folder / ".h").string())) == Names{".hidden"});
@@ -552,6 +555,7 @@ TEST_CASE("what lies at a typed path: dumps first, folders, nothing hidden, and 
   CHECK(look_at((folder / "notes.txt").string()).words.find("no dump") != std::string::npos);
   CHECK(look_at((folder / "b_folder").string()).words.find("without a dump") != std::string::npos);
   CHECK(look_at((folder / "nothing").string()).words == "Nothing is there.");
+  CHECK_FALSE(look_at((folder / "nothing").string()).leads_on);
   look = look_at((folder / "no" / "thing").string());
   CHECK(look.folder.empty());
   CHECK(look.words.find("nor is its folder") != std::string::npos);

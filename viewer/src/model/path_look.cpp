@@ -64,12 +64,14 @@ PathLook look_at(const std::string& typed) {
   const fs::path around = folder ? path : path.has_parent_path() ? path.parent_path() : fs::path(".");
   const bool listed = list(around, folder ? "" : path.filename().string(), look.entries);
   if (listed) {
-    const fs::path absolute = fs::absolute(around, error).lexically_normal();
+    fs::path absolute = fs::absolute(around, error).lexically_normal();
+    if (!absolute.has_filename()) absolute = absolute.parent_path();  // "/a/b/"
     look.folder = absolute.string();
     look.has_parent = absolute.has_relative_path();
   }
   const auto dumps = std::count_if(look.entries.begin(), look.entries.end(),
                                    [](const auto& entry) { return entry.is_dump; });
+  look.leads_on = folder ? dumps > 0 : !there && !look.entries.empty();
   if (look.may_be_dump)
     look.words = folder ? "A folder with a dump." : "A file that may be a dump.";
   else if (folder && !listed)

@@ -19,7 +19,8 @@ struct PathLook {
   /// unless a dot is typed.
   std::vector<PathEntry> entries;
   bool may_be_dump = false;
-  std::string words;  ///< what is there, in one sentence; empty: nothing is typed
+  bool leads_on = false;  ///< what to open lies below: dumps of a folder, or names that begin like this one
+  std::string words;      ///< what is there, in one sentence; empty: nothing is typed
 };
 
 /// `~` at the beginning is the home folder.

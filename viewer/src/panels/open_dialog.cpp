@@ -47,7 +47,7 @@ std::optional<std::string> draw_folder(Ui& ui, const PathLook& look) {
   ImGui::SameLine();
   ImGui::TextUnformatted(fitted_end(look.folder, ImGui::GetContentRegionAvail().x).c_str());
   tooltip(look.folder);
-  if (begin_list("folder", look.entries.size() + (look.has_parent ? 1 : 0))) {
+  if (begin_list("folder", std::max<std::size_t>(1, look.entries.size()) + (look.has_parent ? 1 : 0))) {
     if (look.has_parent) {
       if (ImGui::Selectable(".."))
         go_to(std::filesystem::path(look.folder + "/..").lexically_normal().parent_path());
@@ -110,7 +110,7 @@ void draw_open_dialog(Ui& ui) {
   const PathLook look = dialog.look.value_or(PathLook{});
   // One line, also while nothing is known: the dialog does not jump.
   const bool known = look.typed == dialog.path && !look.words.empty();
-  if (known && !look.may_be_dump)
+  if (known && !look.may_be_dump && !look.leads_on)
     ImGui::TextColored(to_vec4(ui.appearance.palette().warning), "%s", look.words.c_str());
   else
     ImGui::TextDisabled("%s", known ? look.words.c_str() : " ");

@@ -103,6 +103,8 @@ class QueryErrorContent : public ViewContent {
     if (strips_of_heads) add_heads(figure.add(row++, 0), quantity);
     if (wide) add_table(figure.add(0, 1, row, 1), selection);
     figure.caption = caption(quantity);
+    if (strip && !heads_.empty() && !strips_of_heads)
+      figure.caption += " All heads are shown where there is more room.";
     return figure.draw();
   }
 
