@@ -139,6 +139,10 @@ GpuRun run(const Head<float>& head, const Config& config, cuda::ElementType type
 
 }  // namespace
 
+std::string cuda_runtime() {
+  return fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+}
+
 std::string gpu_problem() {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
@@ -160,6 +164,10 @@ GpuRun run_on_gpu(const Head<float>& head, const Config& config, GpuNumbers numb
 }
 
 #else
+
+std::string cuda_runtime() {
+  return "not built";
+}
 
 std::string gpu_problem() {
   return "this program was built without CUDA; install the CUDA Toolkit and configure again with "

@@ -261,7 +261,7 @@ Row zoom_row() {
           [](const ViewSettings& settings) -> std::string {
             if (!settings.zoom) return "all";
             const Zoom& z = *settings.zoom;
-            return fmt::format("{}:{},{}:{}", z.x.low, z.x.high, z.y.low, z.y.high);
+            return fmt::format("{:.8g}:{:.8g},{:.8g}:{:.8g}", z.x.low, z.x.high, z.y.low, z.y.high);
           }};
 }
 

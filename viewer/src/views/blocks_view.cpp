@@ -311,7 +311,7 @@ class BlocksView : public View {
   [[nodiscard]] std::string_view name() const override { return "blocks"; }
   [[nodiscard]] std::string_view title() const override { return "Blocks"; }
   [[nodiscard]] std::string_view help() const override {
-    return "the causal decomposition, by level, error, mass or cost; level by level with --up-to-level";
+    return "the causal decomposition by level, error, mass or cost; it plays level by level";
   }
   [[nodiscard]] std::shared_ptr<const ViewContent> outline(const std::shared_ptr<const DumpSession>& session,
                                                            const ViewState& state) const override {

@@ -56,8 +56,10 @@ class InspectorContent : public ViewContent {
     const auto fitting =
         static_cast<std::size_t>(std::max(8.0, (options.height - 150 * options.ui_scale) / row_height));
     const auto most_columns =
-        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 420.0 : 270.0) / options.ui_scale));
+        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 470.0 : 330.0) / options.ui_scale));
     std::size_t columns = std::clamp<std::size_t>((rows.size() + fitting - 1) / fitting, 1, most_columns);
+    // Two halves that both scroll are harder to read than one table.
+    if (columns == 2 && rows.size() > 2 * fitting) columns = 1;
     const std::size_t each = (rows.size() + columns - 1) / columns;
     // Beside two slots and their difference formulas have room only where names have it too.
     const bool formulas = !two || options.width / static_cast<double>(columns) >= 500 * options.ui_scale;

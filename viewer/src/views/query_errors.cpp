@@ -86,9 +86,10 @@ class QueryErrorContent : public ViewContent {
     figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
     figure.brief_title = fmt::format("Error of each query: {}", name_of(metric()));
     if (wide) figure.col_weights = {curves / table, 1};
-    // A line of text for each head, where the curve still has room.
-    const double heads = 16 * static_cast<double>(heads_.size());
-    const double rest = std::max(60.0, options.height / options.ui_scale - heads - 190);
+    // A line of text for each head, where the curve still has room. Titles, labels and a caption take the
+    // rest.
+    const double height = options.height / options.ui_scale, heads = 17 * static_cast<double>(heads_.size());
+    const double rest = std::max(60.0, height - heads - (height >= 440 ? 270 : 190));
     figure.row_weights = {1, heads_.empty() ? 0.6 : std::clamp(heads / rest, 0.2, 1.5)};
     // Two slots: their difference, and all heads of A where there is room for both.
     const bool difference = strip && comparing();
