@@ -52,7 +52,7 @@ class BlockErrorContent : public ViewContent {
       for (const BlockPart& part : parts_[0]->blocks)
         if (part.block.level >= 0) differences.push_back(difference_at(part));
       Axes& axes = figure.add(0, col++);
-      axes.title = "A − B: below zero A errs less";
+      axes.title = "A − B";
       add_blocks(axes,
                  {.parts = parts_[0].get(),
                   .value = [this](const BlockPart& part) { return difference_at(part); },
@@ -175,6 +175,7 @@ class BlockErrorContent : public ViewContent {
     std::string text = subject_of(*session_, state_);
     if (parts_.size() == 2 && !same_blocks())
       text += " A and B cut the matrix into other blocks: no difference is shown.";
+    if (same_blocks()) text += " A − B: below zero A errs less.";
     for (std::size_t s = 0; s < parts_.size(); ++s) {
       double share = 0;
       for (const BlockPart& part : parts_[s]->blocks) share += part.error.share;

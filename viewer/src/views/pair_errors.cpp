@@ -89,8 +89,8 @@ class PairErrorContent : public ViewContent {
       const QuantityScale signed_scale =
           difference_scale(std::span<const float>(difference.values), state_.view);
       Axes& axes = figure.add(0, col++);
-      add_map(axes, panels_[0], std::move(difference), signed_scale, "A − B: below zero A errs less",
-              "difference", selection, options.dark);
+      add_map(axes, panels_[0], std::move(difference), signed_scale, "A − B", "difference", selection,
+              options.dark);
     }
     if (wide) {
       figure.col_weights.assign(static_cast<std::size_t>(col), 1.15);
@@ -304,6 +304,7 @@ class PairErrorContent : public ViewContent {
           span_text(errors.block.key_begin, errors.block.key_end), panels_[s].rows.size(),
           panels_[s].cols.size(), short_number(share, 4), short_number(head_error_[s], 4));
     }
+    if (same_clusters()) text += " A − B: below zero A errs less.";
     text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::pair, state_.selection);
     return text + fmt::format(
                       " Colours: {}. mass: mean exact weight; ŵ: as approximated; bias: mean ℓ − exact "
