@@ -15,6 +15,7 @@ and this script writes what stands between them. NAME is one of those in `genera
     gpu-ladder
               the same and docs/results/side_by_side_h100_first.json, that of the first commit that ran end to end
     tour-…    tests/example16.json, from tests/example16.py
+    viewer-…  docs/results/viewer_walkthrough.json, from docs/viewer_walkthrough.py
 
     docs/make_docs.py            rewrites the pages
     docs/make_docs.py --check    writes nothing; exit status 1 if a block is not what its JSON says
@@ -25,6 +26,7 @@ import math
 import pathlib
 import re
 import sys
+import textwrap
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BEGIN = re.compile(r"<!-- generated: (\S+) -->\s*")
@@ -398,13 +400,123 @@ class Tour:
         return found
 
 
+# ---- The walk through the viewer -----------------------------------------------------------------------------------
+
+
+def wrapped(text):
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)
+
+
+def within(x, y):
+    """One block's part of another one's area, as a person says it."""
+    parts = round(y / x)
+    names = {2: "half of", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
+    return f"{names.get(parts, f'1/{parts} of')} its area"
+
+
+class ViewerWalk:
+    """The paragraphs of docs/viewer.md that have numbers in them."""
+
+    def __init__(self, data):
+        self.data, self.heads = data, data["heads"]
+        self.worst = next(head for head in self.heads if head["index"] == data["worst_head"])
+
+    def make_heads(self):
+        others = sorted((head for head in self.heads if head is not self.worst), key=lambda h: -h["rel_sq_err"])
+        rest = " and ".join(significant(head["rel_sq_err"], 2) for head in others)
+        far = " by far" if self.worst["rel_sq_err"] > 2 * others[0]["rel_sq_err"] else ""
+        return wrapped(
+            f"The strips below the curve have one row a head, with the error (8.1) of the head beside its name. "
+            f"{self.worst['name'].capitalize()} errs most{far}: "
+            f"{significant(self.worst['rel_sq_err'])} of the energy of its outputs, against {rest}. The first "
+            f"{self.data['queries']['exact']} tokens have no error in any head: they lie in one diagonal block, which is "
+            f"exact. *In the window:* layout “Where it errs” (Ctrl+1) opens with this picture; a click on a strip makes it "
+            f"the current head.")
+
+    def make_queries(self):
+        q = self.data["queries"]
+        rank = "the worst of all" if q["rank_of_selected"] == 1 else f"number {q['rank_of_selected']} of them"
+        return wrapped(
+            f"All along, but not evenly: the thin line, the worst query of each point, reaches 1 and more (so it is with "
+            f"{q['above_one']} of {q['tokens']} queries), where the output has nothing to do with the true one. The table "
+            f"names the worst. Query {q['selected']} has a relative squared error of {significant(q['selected_error'])} "
+            f"(8.4), {rank}. *In the window:* a click on a row locks the query and zooms there; a click on a heading sorts.")
+
+    def make_clusters(self):
+        c, blamed = self.data["clusters"], self.data["clusters"]["blamed"]
+        direction = "low" if blamed["bias"] < 0 else "high"
+        return wrapped(
+            f"The inspector follows the query through every stage. Its keys at level {c['level']}, tokens {c['key_begin']} to "
+            f"{c['key_end']}, hold {significant(c['exact_share'], 2)} of its mass, but the approximation gives them "
+            f"{significant(c['share'], 2)}. One key cluster is to blame: cluster {blamed['cluster']}, {blamed['keys']} keys, "
+            f"holds {significant(blamed['exact_share'], 2)} of the exact mass, and its log-mass comes out "
+            f"{significant(abs(blamed['bias']))} too {direction}: a factor of {c['factor']:.0f}. Such a cluster is *spread*: a "
+            f"few of its keys match the query far better than its centroid says, and an expansion about the centroid (4.2) "
+            f"cannot know that.")
+
+    def make_blocks(self):
+        blocks, up_to = self.data["blocks"], self.data["error_up_to"]
+        area = lambda b: (b["query_end"] - b["query_begin"]) * (b["key_end"] - b["key_begin"])
+        worst, second = sorted(blocks, key=lambda b: -b["share"])[:2]
+        diagonal = significant(up_to["-1"], 2)
+        return wrapped(
+            f"Hatched blocks are exact. The others are clustered each by itself. The worst, queries {worst['query_begin']} to "
+            f"{worst['query_end'] - 1} of level {worst['level']}, bears {significant(worst['share'], 2)} of the head's "
+            f"{significant(self.worst['rel_sq_err'])} (8.6); the next, queries {second['query_begin']} to "
+            f"{second['query_end'] - 1} of level {second['level']}, {significant(second['share'], 2)}, though it has "
+            f"{within(area(second), area(worst))}. On the right, how the sum is built up: the diagonal blocks alone leave an "
+            f"error of {diagonal}, each level brings it down. *In the window:* the space bar plays the levels one after the "
+            f"other, with axes and colours held still.")
+
+    def point(self, **wanted):
+        for point in self.data["trade_off"]["points"]:
+            if all(point[key] == value for key, value in wanted.items()):
+                return point
+        raise DocsError(f"the trade-off has no setting with {wanted}")
+
+    def make_tradeoff(self):
+        trade, r = self.data["trade_off"], self.data["compare"]["retrieve"]
+        current = self.point(setting="muse")
+        retrieved = self.point(setting=f"muse:retrieve={r}")
+        tuned = self.point(tuned=True)
+        more = 100 * (retrieved["operations_of_exact"] - current["operations_of_exact"])
+        return wrapped(
+            f"Each line goes through the current setting and changes one parameter. More clusters C (pink) help slowly and "
+            f"cost much; retrieving r clusters exactly (blue) is the cheap way down: r = {r} brings the error from "
+            f"{significant(current['error'])} to {significant(retrieved['error'], 2)} for {more:.0f} % more operations of "
+            f"exact attention. The cross is the answer of `muse tune` for an error of at most {trade['max_error']:g}: "
+            f"{significant(tuned['error'], 2)} at {100 * tuned['operations_of_exact']:.0f} % of the operations. *In the "
+            f"window:* layout “What accuracy costs” (Ctrl+4); a click on a point makes it the current setting, and all views "
+            f"follow.")
+
+    def make_compare(self):
+        compare, blamed = self.data["compare"], self.data["clusters"]["blamed"]
+        a, b = compare["query_errors"]
+        among = "is among those retrieved" if compare["blamed_retrieved"] else "is not among those retrieved"
+        return wrapped(
+            f"Two settings side by side. With r = {compare['retrieve']}, cluster {blamed['cluster']} {among}, and query "
+            f"{self.data['queries']['selected']} goes from {significant(a)} to {significant(b, 2)}. *In the window:* A, B and "
+            f"D show the slots and their difference; while F is held, the other slot.")
+
+    def make_source(self):
+        versions = self.data["versions"]
+        return wrapped(f"The numbers on this page are those of `docs/results/viewer_walkthrough.json`: {versions['compiler']}, "
+                       f"commit `{versions['commit']}`. `docs/viewer_walkthrough.py build/bin/muse-viewer --pictures` makes "
+                       f"them and the pictures anew, `docs/make_docs.py` writes them into the page.")
+
+    def generators(self):
+        return {"viewer-" + name[len("make_"):]: getattr(self, name) for name in dir(self) if name.startswith("make_")}
+
+
 # ---- Pages ---------------------------------------------------------------------------------------------------------
 
 SOURCES = {"compare": "docs/results/reference_compare.json", "bench": "docs/results/bench_reference.json",
            "side-by-side": "docs/results/side_by_side_h100.json", "tour": "tests/example16.json",
+           "viewer": "docs/results/viewer_walkthrough.json",
            "gpu-ladder": "docs/results/side_by_side_h100_first.json"}
 MADE_BY = {"compare": "build/bin/muse compare … --json", "bench": "build/bin/bench_reference … --json",
            "side-by-side": "cuda/bench/side_by_side.py … --json", "tour": "tests/example16.py",
+           "viewer": "docs/viewer_walkthrough.py build/bin/muse-viewer",
            "gpu-ladder": "cuda/bench/side_by_side.py … --json"}
 
 
@@ -426,9 +538,10 @@ class Blocks:
         return self.cache[kind]
 
     def text(self, name, where):
-        kind = "tour" if name.startswith("tour-") else name
+        kind = name.split("-")[0] if name.startswith(("tour-", "viewer-")) else name
         if kind not in SOURCES:
-            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench, side-by-side, gpu-ladder and tour-…")
+            raise DocsError(f"{where}: no block is called '{name}'; there are compare, bench, side-by-side, gpu-ladder, "
+                            f"tour-… and viewer-…")
         data = self.load(kind)
         try:
             if kind == "compare":
@@ -439,14 +552,14 @@ class Blocks:
                 return make_side_by_side(data)
             if kind == "gpu-ladder":
                 return make_gpu_ladder(data, self.load("side-by-side"))
-            generators = Tour(data).generators()
+            generators = (Tour if kind == "tour" else ViewerWalk)(data).generators()
         except DocsError as error:
             raise DocsError(f"{SOURCES[kind]}: {error}") from None
         except (KeyError, IndexError, TypeError) as error:
             raise DocsError(f"{SOURCES[kind]}: something is missing or misshapen: {error!r}; "
                             f"write it again with: {MADE_BY[kind]}") from None
         if name not in generators:
-            raise DocsError(f"{where}: no block is called '{name}'; of the tour there are {listed(sorted(generators))}")
+            raise DocsError(f"{where}: no block is called '{name}'; of {kind}-… there are {listed(sorted(generators))}")
         try:
             return generators[name]()
         except (KeyError, IndexError, TypeError, ValueError) as error:

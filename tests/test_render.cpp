@@ -452,9 +452,55 @@ TEST_CASE("a table that is cut says how many rows are missing, in its last line 
   for (const TextBox& text : drawn.texts) rows += text.text.starts_with("row") ? 1 : 0;
   CHECK(rows > 0);
   CHECK(rows < 40);
-  CHECK(shows_text(drawn, "… " + std::to_string(40 - rows) + " more rows"));
+  CHECK(shows_text(drawn, "▾ " + std::to_string(40 - rows) + " more rows"));
   REQUIRE(drawn.notes.size() == 1);
   CHECK(drawn.notes[0].starts_with(std::to_string(40 - rows) + " of 40 rows"));
+}
+
+TEST_CASE("a table that is cut begins with any row; its last line and its bar lead to the others") {
+  // None is the beginning of another.
+  const auto name_of = [](std::size_t n) { return "row " + std::to_string(n) + "."; };
+  const auto draw = [&](std::size_t first, std::size_t rows) {
+    Figure figure({.width = 300, .height = 200, .first_row = first});
+    Axes& axes = figure.add();
+    axes.table.emplace();
+    axes.table->headings = {"n"};
+    for (std::size_t n = 0; n < rows; ++n) axes.table->rows.push_back({.cells = {name_of(n)}});
+    return figure.draw();
+  };
+  CHECK_FALSE(draw(0, 3).frames[0].scrolled);
+  CHECK(shows_text(draw(2, 3), "row 0."));  // all fit: nothing to scroll
+  std::set<std::string> seen;
+  double thumb = -1;
+  std::size_t first = 0, pages = 0;
+  do {
+    const Drawn drawn = draw(first, 40);
+    const Frame& frame = drawn.frames[0];
+    REQUIRE(frame.scrolled);
+    const Scrolled& scrolled = *frame.scrolled;
+    CHECK(scrolled.first == first);
+    // The rows that it says, each where the frame says.
+    for (std::size_t n = 0; n < 40; ++n) {
+      const std::string name = name_of(n);
+      const bool shown = n >= first && n < first + scrolled.shown;
+      CHECK(shows_text(drawn, name) == shown);
+      if (!shown) continue;
+      seen.insert(name);
+      const auto text = std::find_if(drawn.texts.begin(), drawn.texts.end(),
+                                     [&](const TextBox& box) { return box.text == name; });
+      CHECK(std::floor(frame.y.to_value(0.5 * (text->box.y0 + text->box.y1))) == n);
+    }
+    CHECK(scrolled.thumb.y0 > thumb);
+    CHECK(scrolled.thumb.y1 <= scrolled.track.y1 + 1);
+    CHECK(scrolled.thumb.y0 >= scrolled.track.y0);
+    thumb = scrolled.thumb.y0;
+    first = scrolled.more_leads_to;
+  } while (first != 0 && ++pages < 40);
+  CHECK(seen.size() == 40);
+  // Beyond the end is the end.
+  const Drawn last = draw(1000, 40);
+  CHECK(shows_text(last, "row 39."));
+  CHECK(shows_text(last, "▴ back to the first row"));
 }
 
 TEST_CASE("the mean of a pixel is the mean of its cells") {

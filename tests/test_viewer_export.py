@@ -24,6 +24,7 @@ VIEWER = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "muse-viewer
 MUSE = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "muse"
 WORK = tempfile.TemporaryDirectory(prefix="muse-viewer-export-")
 ROOT = pathlib.Path(WORK.name)
+SLICE = pathlib.Path(__file__).absolute().parent.parent / "notebooks_data" / "source16k_slice"
 VIEWS = ["clusters", "attention", "error", "blocks", "profile", "histogram", "tradeoff", "inspector", "kmeans"]
 SMALL = ["--block", 64, "--clusters", 6, "--retrieve", 1]
 NO_DISPLAY = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -162,6 +163,54 @@ class Export(unittest.TestCase):
             viewer(dump, "--export", ROOT / "uneven.png", "--view", view, "--mode", "acausal", "--clusters", 5)
 
 
+class OnGpu(unittest.TestCase):
+    """Where there is a GPU, exports from it agree with those of the CPU; elsewhere the message is that of muse. With
+    MUSE_REQUIRE_GPU=1 a GPU has to be there."""
+
+    def test_device(self):
+        gpu = ROOT / "device_gpu.csv"
+        args = [DUMP, "--view", "inspector", "--select", 300, *SMALL]
+        done = subprocess.run([VIEWER, *map(str, args), "--export", gpu, "--device", "cuda"], capture_output=True, text=True,
+                              timeout=120, env=NO_DISPLAY)
+        if done.returncode == 0:
+            self.agrees(DUMP, 1, [*SMALL, "--select", 300])
+            self.agrees(SLICE, 2, ["--select", 3263])
+            for view in VIEWS:
+                viewer(DUMP, "--export", ROOT / "device.png", "--view", view, "--device", "cuda", "--select", 300, *SMALL)
+            return
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertNotEqual(os.environ.get("MUSE_REQUIRE_GPU"), "1", done.stderr)
+        by_muse = subprocess.run([MUSE, "run", DUMP, "--out", ROOT / "device_run", "--device", "cuda"],
+                                 capture_output=True, text=True)
+        self.assertEqual(by_muse.returncode, 1)
+        self.assertEqual(done.stderr.replace("muse-viewer:", "muse:"), by_muse.stderr)
+        self.assertFalse(gpu.exists())
+        # Nothing falls back in silence; what needs no GPU needs none.
+        viewer(*args, "--export", gpu, "--compare", "muse,muse:device=cuda", status=1)
+        viewer(*args, "--export", gpu, "--method", "exact", "--device", "cuda")
+
+    def agrees(self, dump, head, more):
+        """Errors of a head, computed on the CPU and on the GPU, in each of its number types."""
+        def rows(*args):
+            path = ROOT / "device.csv"
+            viewer(dump, "--view", "inspector", "--head", head, "--export", path, *more, *args)
+            return {row["quantity"]: row for row in table(path)}
+        error, where = "The head: relative squared error", "The head: computed on the GPU (1) or the CPU (0)"
+        cpu = float(rows()[error]["value"])
+        # Outputs differ by the rounding of q, k, v and of themselves, and so does the root of the error, by the triangle
+        # inequality. Logits of some twenty, rounded to 8, 11 or 24 bits, are wrong by some 2^-5, 2^-8, 2^-21: so are
+        # weights and outputs. Beyond that, a token between two clusters may go to the other one.
+        for dtype, rounding in (("bfloat16", 2**-5), ("float16", 2**-8), ("float", 2**-21)):
+            both = rows("--compare", f"muse,muse:device=cuda:dtype={dtype}")
+            self.assertAlmostEqual(float(both[error]["A"]), cpu, delta=1e-9)
+            self.assertEqual((float(both[where]["A"]), float(both[where]["B"])), (0, 1))
+            b = float(both[error]["B"])
+            print(f"{dump.name} head {head} {dtype}: error {b:.6g} on the GPU, {cpu:.6g} on the CPU", file=sys.stderr)
+            self.assertAlmostEqual(b ** 0.5, cpu ** 0.5, delta=rounding + 0.01, msg=dtype)
+            alone = rows("--device", "cuda", "--dtype", dtype)
+            self.assertAlmostEqual(float(alone[error]["value"]), b, delta=1e-9)
+
+
 class WrongUse(unittest.TestCase):
     def refused(self, status, *args, says=()):
         out = ROOT / "refused.png"
@@ -179,7 +228,10 @@ class WrongUse(unittest.TestCase):
                            (["--compare", "muse,best"], "expected a method"), (["--level", 9, "--view", "clusters"], "--level"),
                            (["--pass", 9, "--view", "kmeans", *SMALL], "--pass"), (["--filter", "5"], "--filter"),
                            (["--filter", "token:0:1"], "--filter"),
-                           (["--tokens", 1000], "--tokens"), (["--theme", "blue"], "--theme"), (["--nonsense"], "nonsense")):
+                           (["--tokens", 1000], "--tokens"), (["--theme", "blue"], "--theme"),
+                           (["--dtype", "float16"], "--device cuda"), (["--dtype", "double", "--device", "cuda"], "bfloat16"),
+                           (["--device", "tpu"], "--device"), (["--compare", "muse,muse:device=tpu"], "cpu or cuda"),
+                           (["--first-row", -1], "--first-row"), (["--nonsense"], "nonsense")):
             if word == "--level":
                 args = [*args, *SMALL]
             self.refused(1, DUMP, "--export", out, *args, says=[word])

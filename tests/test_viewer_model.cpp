@@ -1,11 +1,14 @@
 #include <doctest/doctest.h>
 
 #include <Eigen/SVD>
+#include <chrono>
 #include <cmath>
+#include <fstream>
 #include <future>
 #include <numeric>
 
 #include "model/key_weights.h"
+#include "model/path_look.h"
 #include "model/worker.h"
 #include "muse/check.h"
 #include "muse/exact_attention.h"
@@ -306,7 +309,7 @@ TEST_CASE("a block's error alone is the library's (8.5)") {
   Analysis analysis(open.session);
   WatchedTask task;
   Slot slot = small_slot();
-  slot.dtype = DType::float64;
+  slot.device = tools::parse_device("cpu", "double");
   const auto parts = analysis.block_parts(slot, task);
   const auto head = open.session->head<double>(0, 0);
   const auto exact = analysis.exact(slot, task);
@@ -336,7 +339,7 @@ TEST_CASE("profile: weights sum to one and give the outputs of each order") {
   Analysis analysis(open.session);
   WatchedTask task;
   Slot slot = small_slot();
-  slot.dtype = DType::float64;
+  slot.device = tools::parse_device("cpu", "double");
   for (const Index query : {0, 31, 32, 100, 119}) {
     const auto profile = analysis.profile(slot, query, task);
     REQUIRE(profile->orders.size() == 4);
@@ -461,6 +464,111 @@ TEST_CASE("a slot's word is the method that gives it back") {
   CHECK(slot_word(slot) == "exact");
 }
 
+TEST_CASE("a slot's word says where it runs, and only there; exact attention stays on the CPU") {
+  const auto device_of = [](const std::string& word) {
+    const auto spec = tools::parse_method(word, {}, true);
+    return tools::parse_device(spec.device, spec.dtype);
+  };
+  for (const bool gpu : {false, true})
+    for (const std::string& dtype : tools::dtype_words(gpu)) {
+      Slot slot;
+      slot.device = tools::parse_device(gpu ? "cuda" : "cpu", dtype);
+      CAPTURE(slot_word(slot));
+      CHECK(device_of(slot_word(slot)) == slot.device);
+      CHECK(tools::dtype_word(slot.device) == dtype);
+      slot.method = Method::exact;
+      CHECK_FALSE(slot.on_gpu());
+      CHECK(tools::parse_method(slot_word(slot), {}, true).method == Method::exact);
+      slot.device = tools::parse_device("cuda", "");
+      CHECK(slot_word(slot) == "exact");
+    }
+  // The commands, which have one device for all methods, refuse it.
+  CHECK_THROWS_AS((void)tools::parse_method("muse:device=cuda", {}), UsageError);
+  CHECK_THROWS_AS((void)tools::parse_device("cpu", "float16"), UsageError);
+  CHECK_THROWS_AS((void)tools::parse_device("cuda", "double"), UsageError);
+  CHECK_THROWS_AS((void)tools::parse_device("tpu", ""), UsageError);
+}
+
+TEST_CASE("on a GPU: outputs, clusters and all that follows from them; without one, what to do is said") {
+  const OpenDump open(random_dump(1, 512, 16));
+  Analysis analysis(open.session);
+  WatchedTask task;
+  const Slot cpu = small_slot("8", "64", "1");
+  Slot gpu = cpu;
+  gpu.device = tools::parse_device("cuda", "float");
+  CHECK(slot_key(gpu) != slot_key(cpu));
+  // The truth is one and the same.
+  CHECK(analysis.exact(gpu, task) == analysis.exact(cpu, task));
+  if (const std::string problem = tools::gpu_problem(); !problem.empty()) {
+    const char* required = std::getenv("MUSE_REQUIRE_GPU");
+    REQUIRE_FALSE((required != nullptr && std::string_view(required) == "1"));
+    MESSAGE("no GPU: ", problem);
+    std::string said;
+    try {
+      (void)analysis.run(gpu, task);
+    } catch (const UsageError& error) {
+      said = error.what();
+    }
+    CHECK(said.find(problem) != std::string::npos);
+    CHECK(said.find("on the CPU") != std::string::npos);
+    return;
+  }
+  const auto run = analysis.run(gpu, task), reference = analysis.run(cpu, task);
+  CHECK(run->labels_k.values.size() == reference->labels_k.values.size());
+  CHECK(run->seconds > 0);
+  const double error = analysis.query_errors(gpu, task)->head.rel_sq_err;
+  // Labels may tie elsewhere; the error is that of the method all the same.
+  CHECK(error == doctest::Approx(analysis.query_errors(cpu, task)->head.rel_sq_err).epsilon(0.1));
+  // Parts are the CPU's, from the GPU's clusters: they still add up to the error of the GPU's outputs.
+  const auto parts = analysis.block_parts(gpu, task);
+  double share = 0;
+  for (const BlockPart& part : parts->blocks) share += part.error.share;
+  CHECK(share == doctest::Approx(error).epsilon(0.02));
+  CHECK_FALSE(analysis.trade_off(gpu, Grid::quick, 0.2, task)->points.empty());
+}
+
+TEST_CASE("what lies at a typed path: dumps first, folders, nothing hidden, and in words what is there") {
+  namespace fs = std::filesystem;
+  const OpenDump open(random_dump(1, 32, 4));
+  const fs::path dump = open.session->path(), folder = dump / "around";
+  for (const char* name : {"b_folder", "a_folder", ".hidden", "z_dump"})
+    fs::create_directories(folder / name);
+  for (const char* name : {"z_dump/q.npy", "notes.txt", "heads.npz"}) std::ofstream(folder / name) << "x";
+  const auto names = [](const PathLook& look) {
+    std::vector<std::string> all;
+    for (const PathEntry& entry : look.entries) all.push_back(entry.name + (entry.is_dump ? "!" : ""));
+    return all;
+  };
+  using Names = std::vector<std::string>;
+  PathLook look = look_at(folder.string());
+  CHECK(names(look) == Names{"heads.npz!", "z_dump!", "a_folder", "b_folder"});
+  CHECK_FALSE(look.may_be_dump);
+  CHECK(look.has_parent);
+  CHECK(names(look_at(folder.string() + "/")) == names(look));
+  CHECK(look.words.find("listed below") != std::string::npos);
+  CHECK(look.leads_on);
+  CHECK(look.folder == fs::absolute(folder).lexically_normal());
+  CHECK(look_at(folder.string() + "/").folder == look.folder);
+  // A beginning of names, a dump, a file that is none, nothing, and nothing at all.
+  CHECK(names(look_at((folder / "a_f").string())) == Names{"a_folder"});
+  CHECK(names(look_at((folder / ".h").string())) == Names{".hidden"});
+  CHECK(look_at(dump.string()).may_be_dump);
+  CHECK(look_at((folder / "heads.npz").string()).may_be_dump);
+  CHECK(look_at((folder / "notes.txt").string()).words.find("no dump") != std::string::npos);
+  CHECK(look_at((folder / "b_folder").string()).words.find("without a dump") != std::string::npos);
+  CHECK(look_at((folder / "nothing").string()).words == "Nothing is there.");
+  CHECK_FALSE(look_at((folder / "nothing").string()).leads_on);
+  look = look_at((folder / "no" / "thing").string());
+  CHECK(look.folder.empty());
+  CHECK(look.words.find("nor is its folder") != std::string::npos);
+  look = look_at("");
+  CHECK(look.words.empty());
+  CHECK(look.folder == (fs::current_path()).string());
+  CHECK(look_at("/").has_parent == false);
+  CHECK(expanded_path("~/x") == std::string(std::getenv("HOME")) + "/x");
+  CHECK(expanded_path("~x/y") == "~x/y");
+}
+
 TEST_CASE("block in focus: what is named, what is selected, where the query lies, else the largest") {
   const OpenDump open(random_dump(1, 256, 4));
   const Slot slot = small_slot();
@@ -491,8 +599,11 @@ TEST_CASE("worker: the newest of a channel wins, others wait their turn, failure
                  [&](Task& task) {
                    Progress& progress = task.stage("long", 1);
                    started.set_value();
-                   while (!progress.cancel) std::this_thread::yield();
-                   ++cancelled;
+                   // What nobody cancels ends by itself, and is seen below.
+                   const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+                   while (!progress.cancel && std::chrono::steady_clock::now() < end)
+                     std::this_thread::yield();
+                   if (progress.cancel) ++cancelled;
                    throw_if_cancelled(&progress);
                  },
                  {});
@@ -508,6 +619,8 @@ TEST_CASE("worker: the newest of a channel wins, others wait their turn, failure
   CHECK(done == 1);
   CHECK(failure == "wrong");
   CHECK_FALSE(worker.status().busy);
+  CHECK(worker.status().cancelled == 1);
+  CHECK(worker.status().finished == 2);
 }
 
 TEST_CASE("every computation stops when its task is cancelled, and can be asked for again") {

@@ -269,6 +269,31 @@ TEST_CASE("what is under a pixel is what was drawn there: queries, pairs, tables
   CHECK(heading.option->first == "table-sort");
   set_view_option(state.view, heading.option->first, heading.option->second);
 
+  // A low picture cuts the table: its last line is no row, and after a click on it other rows are hit.
+  set_view_option(state.view, "table-sort", "error");
+  FigureOptions low = kSmall;
+  low.height = 220;
+  const auto cut = show(view_named("error"), analysis, state, low);
+  drawn = cut->draw(low, {});
+  REQUIRE(drawn.frames.back().scrolled);
+  const render::Scrolled scrolled = *drawn.frames.back().scrolled;
+  const auto row_at = [&](double row) {
+    const render::Frame& frame = drawn.frames.back();
+    return cut->hit(drawn, {}, {frame.box.x0 + 5, frame.y.to_pixel(row)}).target.query;
+  };
+  CHECK(row_at(0.5) == worst);
+  const auto last_shown = row_at(static_cast<double>(scrolled.shown) - 0.5);
+  CHECK(last_shown);
+  CHECK_FALSE(row_at(static_cast<double>(scrolled.shown) + 0.5));
+  low.first_row = 2;
+  drawn = cut->draw(low, {});
+  CHECK(row_at(static_cast<double>(scrolled.shown) - 0.5) == last_shown);
+  CHECK(row_at(static_cast<double>(scrolled.shown) + 1.5));
+  CHECK_FALSE(row_at(1.5));
+  CHECK_FALSE(
+      cut->hit(drawn, {}, {drawn.frames.back().scrolled->track.x0 + 1, drawn.frames.back().y.to_pixel(3.5)})
+          .target.query);
+
   set_view_option(state.view, "per", "pair");
   set_view_option(state.view, "table-sort", "error");
   const auto content = show(view_named("error"), analysis, state);

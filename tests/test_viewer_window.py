@@ -146,9 +146,9 @@ class Window:
         self.send("mousemove", "--window", self.id, x, y, "click", "--repeat", repeat, "--delay", 20, 1, clicks=repeat,
                   pointer=(x, y))
 
-    def wheel(self, x, y, notches):
+    def wheel(self, x, y, notches, button=4):
         x, y = round(x), round(y)
-        self.send("mousemove", "--window", self.id, x, y, "click", "--repeat", notches, "--delay", 4, 4,
+        self.send("mousemove", "--window", self.id, x, y, "click", "--repeat", notches, "--delay", 4, button,
                   notches=notches, pointer=(x, y))
 
     def press(self, name):
@@ -281,6 +281,10 @@ class OneWindow(unittest.TestCase):
         state = w.wait(lambda s: s["ready"] and panel_of(s, "blocks")["shown"]["zoom"], "zoomed in")
         zoom = panel_of(state, "blocks")["shown"]["zoom"]
         # What was under the cursor is where it was.
+        # The plot itself keeps its place and shape: only what it shows changes.
+        before, after = (panel_of(s, "blocks")["shown"]["frames"][0]["box"] for s in (self.state, state))
+        for edge in range(4):
+            self.assertAlmostEqual(before[edge], after[edge], delta=4)
         for axis, part in (("x", 0.25), ("y", 0.75)):
             low, high = zoom[axis]
             self.assertAlmostEqual(high - low, 0.8 * 512, delta=1)
@@ -332,16 +336,69 @@ class OneWindow(unittest.TestCase):
         w.type_over("slot.retrieve", "0")
         w.wait(lambda s: s["slots"][0]["options"]["retrieve"] == "0", "back")
 
+    def test_05b_the_device_is_a_control(self):
+        w = self.w
+        state = w.wait(lambda s: s["gpu_problem"] is not None, "whether there is a GPU")
+        w.press("slot.device")
+        w.wait(lambda s: "slot.device=cuda" in s["controls"], "the list of devices")
+        w.press("slot.device=cuda")
+        if state["gpu_problem"]:
+            w.shot("device")
+            # It cannot be chosen; the list stays for another choice.
+            self.assertEqual(w.state()["slots"][0]["device"], "cpu")
+            w.press("slot.device=cpu")
+        else:
+            state = w.wait(lambda s: s["slots"][0]["device"] == "cuda" and s["ready"], "computed on the GPU")
+            self.assertEqual(state["slots"][0]["dtype"], "bfloat16")
+            self.assertIn("on the GPU", text_of(panel_of(state, "error")))
+            w.press("slot.device")
+            w.press("slot.device=cpu")
+        w.wait(lambda s: s["slots"][0]["device"] == "cpu" and "slot.device=cpu" not in s["controls"] and s["ready"], "back")
+        w.press("slot.dtype")
+        w.press("slot.dtype=double")
+        w.wait(lambda s: s["slots"][0]["dtype"] == "double" and s["ready"]
+               and "dtype=double" in text_of(panel_of(s, "error")), "in double, in the picture")
+        w.press("slot.dtype")
+        w.press("slot.dtype=float")
+        w.wait(lambda s: s["slots"][0]["dtype"] == "float" and s["ready"], "in float")
+
+    def test_05c_tables_scroll(self):
+        w = self.w
+        w.key("ctrl+1")
+        w.type_over("query", 300)
+        state = w.wait(lambda s: s["selection"]["locked"] == {"query": 300} and s["ready"], "a query with many numbers")
+        number = next(i for i, p in enumerate(state["panels"]) if p["view"] == "inspector") + 1
+        texts = lambda s: panel_of(s, "inspector")["shown"]["texts"]
+        first = texts(state)
+        def scrolled(what):
+            now = w.wait(lambda s: s["ready"] and texts(s) != first, what)
+            self.assertEqual(now["selection"]["locked"], {"query": 300}, what)
+            return now
+        place = inside(panel_of(state, "inspector"), 0.4, 0.5)
+        w.wheel(*place, 2, button=5)
+        state = scrolled("the wheel scrolls")
+        w.shot("inspector_scrolled")
+        # Up again, and no further.
+        w.wheel(*place, 5)
+        w.wait(lambda s: s["ready"] and texts(s) == first, "the first rows again")
+        # The last line leads to the rows that it stands for, and locks none of them.
+        w.press(f"panel{number}.more_rows")
+        scrolled("other rows by a click on the last line")
+        x0, y0, x1, y1 = w.state()["controls"][f"panel{number}.scroll_bar"]
+        w.drag(((x0 + x1) / 2, y0 + 20), ((x0 + x1) / 2, y1 + 30))
+        state = w.wait(lambda s: s["ready"] and "▴ back to the first row" in texts(s), "the bar leads to the end")
+        w.press(f"panel{number}.more_rows")
+        w.wait(lambda s: s["ready"] and texts(s) == first, "back to the first row")
+
     def test_06_levels_are_played(self):
         w = self.w
         number = next(i for i, p in enumerate(self.state["panels"]) if p["view"] == "blocks") + 1
         w.press(f"panel{number}.play")
-        for step in ("-1", "0", "1"):
-            w.wait(lambda s: panel_of(s, "blocks")["options"].get("up-to-level") == step
-                   and panel_of(s, "blocks")["current"], f"level {step}")
-            if step == "0":
-                w.shot("blocks_level0")
-        w.wait(lambda s: not s["playing"] and "up-to-level" not in panel_of(s, "blocks")["options"], "all levels")
+        w.wait(lambda s: s["played"][:2] == [-1, 0], "the diagonal, then level 0")
+        w.shot("blocks_level0")
+        # Each is seen, however slowly this machine looks on.
+        w.wait(lambda s: not s["playing"] and s["played"] == [-1, 0, 1, 2]
+               and "up-to-level" not in panel_of(s, "blocks")["options"], "all levels")
 
     def test_07_slots_compared_and_flipped(self):
         w = self.w
@@ -448,6 +505,40 @@ class OneWindow(unittest.TestCase):
         state = w.wait(lambda s: not s["dialogs"]["messages"] and s["ready"], "read")
         self.assertEqual(state["dump"]["path"], str(self.dump))
         self.assertNotIn(str(broken), state["recent"])
+
+    def test_12b_the_open_dialog_says_what_is_there_and_leads_to_it(self):
+        w = self.w
+        folder = ROOT / "a folder of dumps with quite a long name" / "and another one in it"
+        folder.mkdir(parents=True)
+        shutil.copytree(self.dump, folder / "inner")
+        (folder / "notes.txt").write_text("no dump")
+        w.key("ctrl+o")
+        w.wait(lambda s: s["dialogs"]["open"], "the dialog")
+        look = lambda s: s["dialogs"]["path"]
+        w.wait(lambda s: "dump" in look(s)["words"], "the path of last time")
+        w.shot("open")
+        # Nothing there: it is said, and the dialog stays.
+        w.type_over("open.path", folder / "nothing")
+        state = w.wait(lambda s: look(s)["typed"] == str(folder / "nothing") and s["dialogs"]["open"], "looked at")
+        self.assertEqual(look(state)["words"], "Nothing is there.")
+        w.shot("open_nothing")
+        w.type_over("open.path", folder / "notes.txt")
+        w.wait(lambda s: "no dump" in look(s)["words"] and s["dialogs"]["open"], "a file that is no dump")
+        # From folder to folder to the dump, by clicks.
+        w.type_over("open.path", folder.parent)
+        w.wait(lambda s: look(s)["entries"] == [folder.name] and s["dialogs"]["open"], "what is in the folder")
+        w.press(f"open.entry={folder.name}")
+        w.wait(lambda s: look(s)["entries"] == ["inner"], "a folder further")
+        w.shot("open_folder")
+        w.press("open.up")
+        w.wait(lambda s: look(s)["entries"] == [folder.name], "and back")
+        w.press(f"open.entry={folder.name}")
+        w.wait(lambda s: look(s)["entries"] == ["inner"], "again")
+        w.press("open.entry=inner")
+        w.wait(lambda s: s["dump"]["path"] == str(folder / "inner") and not s["dialogs"]["open"] and s["ready"], "the dump")
+        w.key("ctrl+o")
+        w.press("open.recent=1")
+        w.wait(lambda s: s["dump"]["path"] == str(self.dump) and s["ready"], "the first one")
 
     def test_13_resized_and_minimised(self):
         w = self.w
@@ -566,15 +657,49 @@ class OtherWindows(unittest.TestCase):
         w.press("panel1.again")
         w.wait(lambda s: computing(s) and not s["panels"][0]["failure"], "computed again")
         # Another view does not wait for it.
+        sweeps = lambda s: s["work"]["sweeps"]
+        def stopped(before, what):
+            """The sweep, which nobody wants any more, is cancelled: it does not run to its end."""
+            state = w.wait(lambda s: not sweeps(s)["busy"], f"the sweep idle: {what}")
+            self.assertEqual(sweeps(state)["finished"], sweeps(before)["finished"], what)
+            self.assertEqual(sweeps(state)["cancelled"], sweeps(before)["cancelled"] + 1, what)
+        before = w.state()
         w.key("3")
         state = w.wait(lambda s: s["panels"][0]["view"] == "error" and s["ready"], "another view meanwhile")
         print("frames during a computation:", state["frames"]["computing"], file=sys.stderr)
+        stopped(before, "another view, which has to be computed")
+        w.key("7")
+        before = w.wait(computing, "a computation")
+        w.key("3")
+        stopped(before, "another view, which is there")
+        w.key("7")
+        before = w.wait(computing, "a computation")
+        w.key("ctrl+1")
+        stopped(before, "another layout")
         w.key("7")
         w.wait(computing, "a computation")
         start = time.monotonic()
         status, log = w.close()
         self.assertEqual(status, 0, log)
         self.assertLess(time.monotonic() - start, PATIENCE / 4)
+
+    def test_a_gpu_that_is_not_there_is_said_and_the_cpu_computes(self):
+        dump = small_dump("gpu")
+        w = self.window(dump, *SMALL, "--device", "cuda", "--retrieve", 3)
+        state = w.wait(lambda s: s["dump"] and s["ready"] and s["gpu_problem"] is not None, "the dump")
+        self.assertEqual(state["slots"][0]["options"]["retrieve"], "3")
+        if not state["gpu_problem"]:
+            self.assertEqual(state["slots"][0]["device"], "cuda")
+            return
+        self.assertEqual(state["slots"][0]["device"], "cpu")
+        state = w.wait(lambda s: s["dialogs"]["messages"], "a message")
+        self.assertIn(state["gpu_problem"], state["dialogs"]["messages"][0]["text"])
+        w.shot("no_gpu")
+        # A picture of the window would not be what was asked for.
+        done = subprocess.run([VIEWER, dump, "--device", "cuda", "--screenshot", ROOT / "no_gpu.png"], env=w.env,
+                              capture_output=True, text=True, timeout=PATIENCE)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("--device cuda", done.stderr)
 
     def test_interrupted(self):
         w = self.window(SLICE, "--layout", "all")

@@ -139,14 +139,16 @@ GpuRun run(const Head<float>& head, const Config& config, cuda::ElementType type
 
 }  // namespace
 
-void require_gpu() {
+std::string cuda_runtime() {
+  return fmt::format("{}.{}", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+}
+
+std::string gpu_problem() {
   int devices = 0;
   const cudaError_t status = cudaGetDeviceCount(&devices);
-  if (status != cudaSuccess || devices == 0)
-    throw UsageError(fmt::format(
-        "--device cuda: expected an NVIDIA GPU, found none (CUDA reports {}); run where there is one, or "
-        "without --device on the CPU",
-        status == cudaSuccess ? "no device" : cudaGetErrorString(status)));
+  if (status == cudaSuccess && devices > 0) return {};
+  return fmt::format("expected an NVIDIA GPU, found none (CUDA reports {}); run where there is one",
+                     status == cudaSuccess ? "no device" : cudaGetErrorString(status));
 }
 
 GpuRun run_on_gpu(const Head<float>& head, const Config& config, GpuNumbers numbers) {
@@ -163,10 +165,13 @@ GpuRun run_on_gpu(const Head<float>& head, const Config& config, GpuNumbers numb
 
 #else
 
-void require_gpu() {
-  throw UsageError(
-      "--device cuda: this muse was built without CUDA; install the CUDA Toolkit and configure again with "
-      "-DMUSE_CUDA=ON, or run without --device on the CPU");
+std::string cuda_runtime() {
+  return "not built";
+}
+
+std::string gpu_problem() {
+  return "this program was built without CUDA; install the CUDA Toolkit and configure again with "
+         "-DMUSE_CUDA=ON";
 }
 
 GpuRun run_on_gpu(const Head<float>&, const Config&, GpuNumbers) {
@@ -175,5 +180,10 @@ GpuRun run_on_gpu(const Head<float>&, const Config&, GpuNumbers) {
 }
 
 #endif
+
+void require_gpu() {
+  if (const std::string problem = gpu_problem(); !problem.empty())
+    throw UsageError(fmt::format("--device cuda: {}, or run without --device on the CPU", problem));
+}
 
 }  // namespace muse::tools

@@ -12,7 +12,13 @@ namespace muse::tools {
 enum class GpuNumbers { bfloat16, float16, float32 };
 [[nodiscard]] const char* name_of(GpuNumbers numbers);
 
-/// UsageError if the build has no CUDA path, or the machine no GPU for it; the message says what to do.
+/// The CUDA runtime of the build, such as "13.0", or "not built".
+[[nodiscard]] std::string cuda_runtime();
+
+/// Why the method cannot run on a GPU here, and what would help: the build has no CUDA path, or the machine
+/// no GPU for it. Empty: it can.
+[[nodiscard]] std::string gpu_problem();
+/// UsageError with that problem, if there is one.
 void require_gpu();
 
 /// Attention of one head on the present GPU, and the labels that it chose.

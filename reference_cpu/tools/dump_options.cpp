@@ -117,41 +117,12 @@ void DumpOptions::add_to(CLI::App& command, bool with_heads) {
       ->check(unnamed(CLI::PositiveNumber))
       ->group(group);
   add_threads_option(command, threads_)->group(group);
-  command
-      .add_option("--dtype", dtype_,
-                  described("numbers to compute in; double is for checking float", "", "float"))
-      ->type_name("float|double")
-      ->check(unnamed(CLI::IsMember({"float", "double", "bfloat16", "float16"})))
+  add_dtype_option(command, dtype_, "numbers to compute in; double is for checking float", "float|double")
       ->group(group);
 }
 
 void DumpOptions::add_device_to(CLI::App& command) {
-  command
-      .add_option(
-          "--device", device_,
-          described("where the method muse runs; cuda takes one head at a time, in --dtype bfloat16 (the "
-                    "default there), float16 or float, and its seconds are the GPU's",
-                    "", device_))
-      ->type_name("cpu|cuda")
-      ->check(unnamed(CLI::IsMember({"cpu", "cuda"})))
-      ->group("What to run on");
-}
-
-Device DumpOptions::device() const {
-  Device device{.gpu = device_ == "cuda"};
-  if (!device.gpu) {
-    if (dtype_ == "bfloat16" || dtype_ == "float16")
-      throw UsageError(fmt::format("--dtype {}: expected float or double on the CPU; {} needs --device cuda",
-                                   dtype_, dtype_));
-    device.precision = dtype_ == "double" ? Precision::twofold : Precision::single;
-    return device;
-  }
-  if (dtype_ == "double")
-    throw UsageError("--dtype double: expected bfloat16, float16 or float with --device cuda");
-  require_gpu();
-  if (dtype_ == "float16") device.gpu_numbers = GpuNumbers::float16;
-  if (dtype_ == "float") device.gpu_numbers = GpuNumbers::float32;
-  return device;
+  add_device_option(command, device_)->group("What to run on");
 }
 
 Job DumpOptions::load() const {
@@ -165,7 +136,8 @@ Job DumpOptions::load(const std::vector<Index>& heads) const {
 Job DumpOptions::load_with(const std::vector<Index>* heads) const {
   use_threads(threads_);
   Job job;
-  job.device = device();
+  job.device = parse_device(device_, dtype_);
+  if (job.device.gpu) require_gpu();
   job.path = path_;
   job.dump = read_dump(path_);
   job.heads = heads != nullptr ? *heads : parse_heads(heads_, job.dump.heads_q());
@@ -202,9 +174,7 @@ nlohmann::ordered_json Job::config_json() const {
       config["own"][std::to_string(head)] = to_json(own->second);
   if (!config_file.empty()) config["config_file"] = config_file;
   if (device.gpu) config["device"] = "cuda";
-  config["dtype"] = device.gpu                              ? name_of(device.gpu_numbers)
-                    : device.precision == Precision::single ? "float"
-                                                            : "double";
+  config["dtype"] = dtype_word(device);
   config["threads"] = omp_get_max_threads();
   config["heads"] = heads;
   config["tokens"] = queries();

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "cuda_device.h"
+#include "device.h"
 #include "muse/config.h"
 #include "muse/matrix.h"
 #include "muse/tensor_io.h"
@@ -37,16 +37,6 @@ class ConfigOptions {
 
 /// Sets one parameter for all heads, those that have their own parameters included.
 void set_for_all(ConfigSet& configs, const std::string& name, const std::string& text);
-
-/// Number types that the method runs in.
-enum class Precision { single, twofold };
-
-/// Where the method runs, and in which numbers.
-struct Device {
-  bool gpu = false;
-  Precision precision = Precision::single;        ///< on the CPU
-  GpuNumbers gpu_numbers = GpuNumbers::bfloat16;  ///< on the GPU; the CPU's part is in float
-};
 
 /// A dump, which of it to run, and how.
 struct Job {
@@ -83,9 +73,7 @@ class DumpOptions {
  private:
   [[nodiscard]] Job load_with(const std::vector<Index>* heads) const;
 
-  [[nodiscard]] Device device() const;
-
-  std::string path_, heads_ = "all", device_ = "cpu", dtype_;
+  std::string path_, heads_ = "all", device_, dtype_;
   std::int64_t tokens_ = 0, threads_ = 0;
   ConfigOptions config_;
 };

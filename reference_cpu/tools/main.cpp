@@ -1,34 +1,13 @@
 // The command `muse`.
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <exception>
-#include <new>
-#include <system_error>
 
 #include "commands.h"
 #include "help.h"
 #include "interrupt.h"
-#include "muse/check.h"
-#include "version.h"
+#include "program.h"
 
 namespace muse::tools {
 namespace {
-
-constexpr int kDefectStatus = 70;  // as sysexits.h has it: an error of the program itself
-
-int complain(const char* message, int status) {
-  std::fprintf(stderr, "muse: %s\n", message);
-  return status;
-}
-
-void add_version(CLI::App& app) {
-  app.set_version_flag("--version", [] {
-    std::string text = version_text();
-    text.pop_back();  // CLI11 ends the line itself
-    return text;
-  });
-  app.get_option("--version")->description("print version, commit, compiler and libraries, and exit");
-}
 
 // Parses the line; the callback of its sub-command does the work.
 int run_command(int argc, char** argv) {
@@ -53,31 +32,7 @@ int run_command(int argc, char** argv) {
   add_blocks_command(app);
   add_tune_command(app);
 
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::wrong_use);
-  }
-  return 0;
-}
-
-// Turns every exception into a message and an exit status.
-int run(int argc, char** argv) {
-  try {
-    return run_command(argc, argv);
-  } catch (const Error& error) {
-    return complain(error.what(), static_cast<int>(error.status()));
-  } catch (const Cancelled&) {
-    return complain("interrupted; nothing was written", kInterruptedStatus);
-  } catch (const std::bad_alloc&) {
-    return complain("not enough memory for this; try fewer --tokens or --heads",
-                    static_cast<int>(ExitStatus::file_problem));
-  } catch (const std::system_error& error) {
-    return complain(error.what(), static_cast<int>(ExitStatus::file_problem));
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "muse: unexpected, a defect of muse: %s\n", error.what());
-    return kDefectStatus;
-  }
+  return parse_line(app, argc, argv).value_or(0);
 }
 
 }  // namespace
@@ -85,5 +40,6 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   muse::tools::catch_interrupts();
-  return muse::tools::run(argc, argv);
+  return muse::tools::run_program("muse", "try fewer --tokens or --heads",
+                                  [&] { return muse::tools::run_command(argc, argv); });
 }

@@ -52,7 +52,7 @@ void require_same_truth(std::string_view word, const ConfigSet& changed, const C
 
 }  // namespace
 
-MethodSpec parse_method(std::string_view word, const ConfigSet& base) {
+MethodSpec parse_method(std::string_view word, const ConfigSet& base, bool own_device) {
   const std::size_t name_end = std::min(word.find(':'), word.size());
   const std::optional<Method> method = method_named(word.substr(0, name_end));
   if (!method)
@@ -60,22 +60,27 @@ MethodSpec parse_method(std::string_view word, const ConfigSet& base) {
         fmt::format("expected a method, exact, muse or local, found '{}'", word.substr(0, name_end)));
   MethodSpec spec{.word = std::string(word), .method = *method, .configs = base};
   if (name_end == word.size()) return spec;
-  if (*method == Method::exact) throw UsageError(fmt::format("'{}': exact attention has no settings", word));
   for (std::size_t colon = name_end; colon < word.size();) {
     const std::string_view rest = word.substr(colon + 1);
     if (!begins_setting(rest))
       throw UsageError(fmt::format("'{}': expected OPTION=VALUE behind the colon, found '{}'", word, rest));
     const std::size_t equals = colon + 1 + rest.find('=');
     const std::size_t end = next_setting(word, equals);
-    set_for_all(spec.configs, std::string(word.substr(colon + 1, equals - colon - 1)),
-                std::string(word.substr(equals + 1, end - equals - 1)));
+    const std::string name(word.substr(colon + 1, equals - colon - 1)),
+        value(word.substr(equals + 1, end - equals - 1));
+    if (own_device && (name == "device" || name == "dtype"))
+      (name == "device" ? spec.device : spec.dtype) = value;
+    else if (*method == Method::exact)
+      throw UsageError(fmt::format("'{}': exact attention has no settings", word));
+    else
+      set_for_all(spec.configs, name, value);
     colon = end;
   }
   require_same_truth(word, spec.configs, base);
   return spec;
 }
 
-std::vector<MethodSpec> parse_methods(std::string_view list, const ConfigSet& base) {
+std::vector<MethodSpec> parse_methods(std::string_view list, const ConfigSet& base, bool own_device) {
   std::vector<std::string> words;
   for (std::size_t begin = 0; begin <= list.size();) {
     const std::size_t end = std::min(list.find(',', begin), list.size());
@@ -91,7 +96,7 @@ std::vector<MethodSpec> parse_methods(std::string_view list, const ConfigSet& ba
   for (const std::string& word : words) {
     if (std::count(words.begin(), words.end(), word) > 1)
       throw UsageError(fmt::format("--methods: '{}' is listed twice", word));
-    specs.push_back(parse_method(word, base));
+    specs.push_back(parse_method(word, base, own_device));
   }
   return specs;
 }

@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 
 #include "build_info.h"
+#include "cuda_device.h"
 
 namespace muse::tools {
 namespace {
@@ -33,8 +34,8 @@ std::string version_text() {
       "compiler  {}\n"
       "Eigen     {}\n"
       "OpenMP    {} ({} threads)\n"
-      "CUDA      not built\n",
-      kVersion, commit(), compiler(), eigen(), _OPENMP, omp_get_max_threads());
+      "CUDA      {}\n",
+      kVersion, commit(), compiler(), eigen(), _OPENMP, omp_get_max_threads(), cuda_runtime());
 }
 
 std::string version_line() {

@@ -93,6 +93,12 @@ void CommandLine::add_to(CLI::App& app) {
                      ->check(unnamed(CLI::IsMember({"light", "dark"})))
                      ->group(output);
 
+  app.add_option("--first-row", first_row_,
+                 described("row that tables begin with where not all rows fit", "index", "0"))
+      ->type_name("INT")
+      ->check(unnamed(CLI::NonNegativeNumber))
+      ->group(output);
+
   const std::string window = "The window (without --export)";
   std::vector<std::string> layouts;
   std::string layout_words;
@@ -140,12 +146,15 @@ void CommandLine::add_to(CLI::App& app) {
   app.add_option(
          "--compare", compare_,
          "two methods, A and B, with a comma between them, written as for --method: both are shown, and "
-         "their difference")
+         "their difference; each may run elsewhere: muse,muse:device=cuda:dtype=float16")
       ->type_name("A,B")
       ->group(what);
-  app.add_option("--dtype", dtype_, described("numbers to compute attention in", "", dtype_))
-      ->type_name("float|double")
-      ->check(unnamed(CLI::IsMember({"float", "double"})))
+  tools::add_device_option(app, device_)->group(what);
+  tools::add_dtype_option(
+      app, dtype_,
+      "numbers to compute attention in: float or double on the CPU, bfloat16 (the default "
+      "there), float16 or float with --device cuda",
+      "float|double|bfloat16|float16")
       ->group(what);
   app.add_option("--threads", threads_, described("threads to run on", "threads", "one a core"))
       ->type_name("INT")
@@ -205,24 +214,31 @@ ViewState CommandLine::state(const DumpSession& session) const {
   const ConfigSet configs = config_.resolve(defaults);
   std::vector<tools::MethodSpec> methods;
   if (!compare_.empty()) {
-    methods = tools::parse_methods(compare_, configs);
+    methods = tools::parse_methods(compare_, configs, true);
     if (methods.size() != 2)
       throw UsageError(
           fmt::format("--compare: expected two methods, found {} in '{}'", methods.size(), compare_));
   } else {
-    methods.push_back(tools::parse_method(method_, configs));
+    methods.push_back(tools::parse_method(method_, configs, true));
   }
   state.slots.clear();
   for (const tools::MethodSpec& method : methods) {
     Slot slot{.batch = batch_, .head = head_, .tokens = tokens_, .method = method.method};
     slot.config = method.configs.for_head(head_);
-    slot.dtype = dtype_ == "double" ? DType::float64 : DType::float32;
+    slot.device = device_of(method);
     require_slot_fits(session, slot);
     state.slots.push_back(std::move(slot));
   }
   set_typed_view_options(state.view);
   state.selection = selection(session, state);
   return state;
+}
+
+tools::Device CommandLine::device_of(const tools::MethodSpec& method) const {
+  // A device of its own does not take the numbers that were meant for the other one.
+  const bool same = method.device.empty() || method.device == (device_.empty() ? "cpu" : device_);
+  return tools::parse_device(same ? device_ : method.device,
+                             method.dtype.empty() && same ? dtype_ : method.dtype);
 }
 
 Selection CommandLine::selection(const DumpSession& session, const ViewState& state) const {
@@ -257,6 +273,7 @@ render::FigureOptions CommandLine::figure_options(render::FigureOptions options)
   if (!size_.empty()) std::tie(options.width, options.height) = parse_size(size_);
   options.ui_scale = ui_scale_;
   options.dark = theme_ == "dark";
+  options.first_row = static_cast<std::size_t>(first_row_);
   return options;
 }
 

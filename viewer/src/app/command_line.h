@@ -33,7 +33,8 @@ class CommandLine {
   [[nodiscard]] const std::string& dump() const { return dump_; }
   [[nodiscard]] const std::string& export_path() const { return export_; }
   [[nodiscard]] const std::string& view() const { return view_; }
-  /// Slots, view settings and selection. UsageError or MisfitError for what the dump does not have.
+  /// Slots, view settings and selection. UsageError or MisfitError for what the dump does not have; whether
+  /// there is a GPU is not asked here.
   [[nodiscard]] ViewState state(const DumpSession& session) const;
   /// Size and look of the picture; `size` where none was typed.
   [[nodiscard]] render::FigureOptions figure_options(render::FigureOptions size) const;
@@ -44,12 +45,13 @@ class CommandLine {
   void use_threads() const;
 
  private:
+  [[nodiscard]] tools::Device device_of(const tools::MethodSpec& method) const;
   [[nodiscard]] Selection selection(const DumpSession& session, const ViewState& state) const;
 
   std::string dump_, export_, view_ = "error";
   tools::ConfigOptions config_;
-  std::string method_ = "muse", compare_, dtype_ = "float";
-  std::int64_t head_ = 0, batch_ = 0, tokens_ = 0, threads_ = 0;
+  std::string method_ = "muse", compare_, device_, dtype_;
+  std::int64_t head_ = 0, batch_ = 0, tokens_ = 0, threads_ = 0, first_row_ = 0;
   struct Typed {
     CLI::Option* option = nullptr;
     std::string text;

@@ -37,12 +37,15 @@ std::string export_command(const std::string& dump, const ViewState& state, cons
   if (a.head != 0) add("head", fmt::format("{}", a.head));
   if (a.batch != 0) add("batch", fmt::format("{}", a.batch));
   if (a.tokens != 0) add("tokens", fmt::format("{}", a.tokens));
-  if (a.dtype == DType::float64) add("dtype", "double");
   if (state.comparing()) {
     add("compare", slot_word(a) + "," + slot_word(state.slots[1]));
   } else if (a.method != Method::muse) {
     add("method", slot_word(a));
   } else {
+    if (a.device.gpu) add("device", "cuda");
+    if (const char* numbers = tools::dtype_word(a.device);
+        numbers != tools::dtype_words(a.device.gpu).front())
+      add("dtype", numbers);
     for (const OptionInfo& option : option_table()) {
       const std::string text = get_option(a.config, option.name);
       if (option.name != "mode" && text != option.default_value) add(method_option(option.name), text);
@@ -65,6 +68,7 @@ std::string export_command(const std::string& dump, const ViewState& state, cons
                     filter->low, filter->high));
   add("size", fmt::format("{}x{}", options.width, options.height));
   if (options.ui_scale != 1) add("ui-scale", fmt::format("{}", options.ui_scale));
+  if (options.first_row != 0) add("first-row", fmt::format("{}", options.first_row));
   if (dark) add("theme", "dark");
   return command;
 }

@@ -1,10 +1,6 @@
 // The command `muse-viewer`.
 #include <CLI/CLI.hpp>
-#include <cstdio>
-#include <exception>
-#include <new>
 #include <optional>
-#include <system_error>
 
 #include "app/command_line.h"
 #include "app/export.h"
@@ -12,13 +8,11 @@
 #include "muse/check.h"
 #include "tools/help.h"
 #include "tools/interrupt.h"
+#include "tools/program.h"
 #include "tools/progress_bar.h"
-#include "tools/version.h"
 
 namespace muse::viewer {
 namespace {
-
-constexpr int kDefectStatus = 70;  // as sysexits.h has it: an error of the program itself
 
 // A task whose stages are drawn as bars on a terminal, and that Ctrl-C cancels.
 class BarTask : public Task {
@@ -35,11 +29,6 @@ class BarTask : public Task {
   std::optional<tools::ProgressBar> bar_;
 };
 
-int complain(const char* message, int status) {
-  std::fprintf(stderr, "muse-viewer: %s\n", message);
-  return status;
-}
-
 int run_command(int argc, char** argv) {
   CLI::App app(
       "Shows what Multipole Semantic Attention does on dumped queries, keys and values, and where it errs: "
@@ -47,12 +36,7 @@ int run_command(int argc, char** argv) {
       "attention maps, errors, the blocks of the hierarchy, one query's profile, and what accuracy costs.",
       "muse-viewer");
   tools::use_project_help(app);
-  app.set_version_flag("--version", [] {
-    std::string text = tools::version_text();
-    text.pop_back();  // CLI11 ends the line itself
-    return text;
-  });
-  app.get_option("--version")->description("print version, commit, compiler and libraries, and exit");
+  tools::add_version(app);
   app.footer(
       "Examples:\n  muse-viewer DUMP\n  muse-viewer DUMP --export errors.png --view error --heads all "
       "--clusters S/16:32:512 "
@@ -61,11 +45,7 @@ int run_command(int argc, char** argv) {
       "interrupted.");
   CommandLine line;
   line.add_to(app);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : static_cast<int>(ExitStatus::wrong_use);
-  }
+  if (const std::optional<int> status = tools::parse_line(app, argc, argv)) return *status;
   line.use_threads();
   const View& view = view_named(line.view());
   if (line.export_path().empty()) return run_viewer(line);
@@ -73,6 +53,8 @@ int run_command(int argc, char** argv) {
   const render::FigureOptions options = line.figure_options(view.default_size());
   const auto session = std::make_shared<const DumpSession>(line.dump());
   const ViewState state = line.state(*session);
+  for (const Slot& slot : state.slots)
+    if (slot.on_gpu()) tools::require_gpu();
   Analysis analysis(session);
   BarTask task;
   export_view(line.export_path(), view, analysis, state, options, task);
@@ -80,29 +62,11 @@ int run_command(int argc, char** argv) {
   return 0;
 }
 
-// Turns every exception into a message and an exit status, as `muse` does.
-int run(int argc, char** argv) {
-  try {
-    return run_command(argc, argv);
-  } catch (const Error& error) {
-    return complain(error.what(), static_cast<int>(error.status()));
-  } catch (const Cancelled&) {
-    return complain("interrupted; nothing was written", tools::kInterruptedStatus);
-  } catch (const std::bad_alloc&) {
-    return complain("not enough memory for this; try fewer --tokens",
-                    static_cast<int>(ExitStatus::file_problem));
-  } catch (const std::system_error& error) {
-    return complain(error.what(), static_cast<int>(ExitStatus::file_problem));
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "muse-viewer: unexpected, a defect of muse-viewer: %s\n", error.what());
-    return kDefectStatus;
-  }
-}
-
 }  // namespace
 }  // namespace muse::viewer
 
 int main(int argc, char** argv) {
   muse::tools::catch_interrupts();
-  return muse::viewer::run(argc, argv);
+  return muse::tools::run_program("muse-viewer", "try fewer --tokens",
+                                  [&] { return muse::viewer::run_command(argc, argv); });
 }

@@ -9,10 +9,6 @@ namespace {
 
 constexpr std::size_t kKeptContents = 6;  // flipping between slots and stepping back are instant
 
-bool same(const render::FigureOptions& a, const render::FigureOptions& b) {
-  return a.width == b.width && a.height == b.height && a.ui_scale == b.ui_scale && a.dark == b.dark;
-}
-
 std::string key_of(const PictureRequest& request) {
   return std::to_string(request.opened) + "|" + content_key(*request.view, request.state);
 }
@@ -58,7 +54,7 @@ void Picture::update(const PictureRequest& request, Picture* sibling) {
       computing_key_.clear();
     }
     const bool drawn = drawn_content_ == content && drawn_selection_ == request.state.selection &&
-                       drawn_options_ && same(*drawn_options_, request.options);
+                       drawn_options_ && *drawn_options_ == request.options;
     // One drawing at a time: what the pointer passes over while one is drawn is skipped.
     if (!drawn && !drawing_) draw(request, wanted_key_, content);
     return;
@@ -96,7 +92,7 @@ const std::string& Picture::failure() const {
 
 bool Picture::is_current() const {
   return shot_ && shot_->key == wanted_key_ && !drawing_ && computing_key_.empty() && drawn_selection_ &&
-         shot_->selection == *drawn_selection_ && drawn_options_ && same(shot_->options, *drawn_options_);
+         shot_->selection == *drawn_selection_ && drawn_options_ && shot_->options == *drawn_options_;
 }
 
 std::shared_ptr<const ViewContent> Picture::ready(const std::string& key) {
@@ -154,7 +150,7 @@ void Picture::draw_outline(const PictureRequest& request) {
   if (!none || drawing_) return;
   const bool drawn = is_outline() && shot_->opened == request.opened && shot_->view == request.view &&
                      shot_->slots == request.state.slots && shot_->view_settings == request.state.view &&
-                     shot_->selection == request.state.selection && same(shot_->options, request.options);
+                     shot_->selection == request.state.selection && shot_->options == request.options;
   if (drawn) return;
   try {
     if (auto content = request.view->outline(request.analysis->shared_session(), request.state))

@@ -55,6 +55,8 @@ Json json_of(const Slot& slot) {
           {"batch", slot.batch},
           {"head", slot.head},
           {"tokens", slot.tokens},
+          {"device", slot.on_gpu() ? "cuda" : "cpu"},
+          {"dtype", tools::dtype_word(slot.device)},
           {"options", options}};
 }
 
@@ -138,6 +140,7 @@ Json state_of(const Ui& ui, const WindowState& window) {
                      {"gone", ui.dump_is_gone}};
   else
     state["dump"] = nullptr;
+  state["gpu_problem"] = ui.gpu_problem ? Json(*ui.gpu_problem) : Json();
   state["opening"] = ui.opening;
   state["ready"] = ui.all_current();
   state["selection"] = json_of(w.selection);
@@ -151,6 +154,7 @@ Json state_of(const Ui& ui, const WindowState& window) {
   state["dark"] = ui.settings.dark;
   state["ui_scale"] = ui.appearance.scale();
   state["playing"] = ui.playback.playing;
+  state["played"] = ui.playback.shown;
   state["readout"] = ui.readout;
   state["notice"] = ui.notice;
   Json dialogs = Json::array();
@@ -160,6 +164,11 @@ Json state_of(const Ui& ui, const WindowState& window) {
                       {"open", ui.open_dialog.shown},
                       {"export", ui.export_dialog.shown},
                       {"help", ui.help_shown}};
+  if (const auto& look = ui.open_dialog.look) {
+    Json entries = Json::array();
+    for (const PathEntry& entry : look->entries) entries.push_back(entry.name);
+    state["dialogs"]["path"] = {{"typed", look->typed}, {"words", look->words}, {"entries", entries}};
+  }
   state["recent"] = ui.settings.recent;
   for (std::size_t i = 0; i < w.panels.size(); ++i) state["panels"].push_back(panel_json(ui, i));
   Json controls = Json::object();
@@ -169,10 +178,9 @@ Json state_of(const Ui& ui, const WindowState& window) {
                                      {"views", &ui.background.views},
                                      {"sweeps", &ui.background.sweeps}}) {
     const Worker::Status status = worker->status();
-    state["work"][name] = {{"busy", status.busy},
-                           {"for", status.channel},
-                           {"stage", status.stage},
-                           {"fraction", std::round(status.fraction * 20) / 20}};
+    state["work"][name] = {{"busy", status.busy},         {"for", status.channel},
+                           {"stage", status.stage},       {"fraction", std::round(status.fraction * 20) / 20},
+                           {"finished", status.finished}, {"cancelled", status.cancelled}};
   }
   return state;
 }

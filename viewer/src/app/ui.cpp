@@ -9,6 +9,7 @@
 #include "app/export.h"
 #include "muse/check.h"
 #include "panels/zooming.h"
+#include "tools/cuda_device.h"
 
 namespace muse::viewer {
 namespace {
@@ -37,6 +38,15 @@ render::FigureOptions Ui::figure_options(const Area& area) const {
           .minimap = false};
 }
 
+void Ui::look_for_gpu() {
+  background.files.request(
+      "gpu",
+      [this](Task&) {
+        background.inbox.post([this, problem = tools::gpu_problem()] { gpu_problem = problem; });
+      },
+      nullptr);
+}
+
 void Ui::open_dump(const std::string& path, std::function<void()> opened) {
   opening = path;
   notice.clear();
@@ -61,12 +71,13 @@ void Ui::open_dump(const std::string& path, std::function<void()> opened) {
         background.inbox.post([this, path, message] {
           if (opening == path) opening.clear();
           tell("The dump cannot be opened", message + "\n\n" + advice_for(path));
+          messages.back().leads_to_open = path == open_dialog.path;
         });
       });
 }
 
 void Ui::tell(std::string title, std::string text) {
-  messages.push_back({std::move(title), std::move(text)});
+  messages.push_back({.title = std::move(title), .text = std::move(text)});
 }
 
 void Ui::use_layout(const Layout& layout) {
@@ -103,6 +114,7 @@ void Ui::export_focused(const std::string& path, bool as_on_screen) {
   options.dark = appearance.dark();
   if (as_on_screen && places[workspace.focused].visible)
     options = figure_options(places[workspace.focused].picture);
+  options.first_row = panel.first_row;
   settings.export_folder = std::filesystem::path(path).parent_path().string();
   notice.clear();
   background.files.request(
@@ -161,7 +173,7 @@ void Ui::step_playback(Index step) {
 void Ui::zoom_focused(double factor) {
   const std::size_t index = workspace.focused;
   const Shot* shot = pictures[index]->shot();
-  if (shot == nullptr || shot->drawn.frames.empty()) return;
+  if (shot == nullptr || !zoomable(shot->drawn, 0).x) return;
   Panel& panel = workspace.panels[index];
   const render::Frame frame = frame_at_zoom(shot->drawn.frames.front(), panel.settings.zoom);
   const render::Point middle{0.5 * (frame.box.x0 + frame.box.x1), 0.5 * (frame.box.y0 + frame.box.y1)};
@@ -258,6 +270,7 @@ void Ui::act(Action action, int argument) {
         if (playable(w.panels[i], first, last)) w.focused = i;
       if (!playable(w.focused_panel(), first, last)) break;
       playback.playing = !playback.playing;
+      playback.shown.clear();
       playback.panel = w.focused;
       playback.next = std::chrono::steady_clock::now() + kPlaybackPause;
       if (playback.playing && playback_step(w.focused_panel()) == last)
@@ -299,6 +312,7 @@ void Ui::update_pictures() {
                            .opened = workspace.opened,
                            .state = workspace.state_of(panel),
                            .options = figure_options(places[i].picture)};
+    request.options.first_row = panel.first_row;
     pictures[i]->update(request);
     if (!panel.settings.zoom || !settings.minimap || !has_minimap(*panel.view)) continue;
     request.state.view.zoom.reset();
@@ -315,8 +329,11 @@ void Ui::update_pictures() {
     } else if (!pictures[playback.panel]->is_current()) {
       playback.next = now + kPlaybackPause;
       if (!pictures[playback.panel]->failure().empty()) playback.playing = false;
+    } else if (const Index step = playback_step(panel);
+               playback.shown.empty() || playback.shown.back() != step) {
+      playback.shown.push_back(step);
+      playback.next = now + kPlaybackPause;
     } else if (now >= playback.next) {
-      const Index step = playback_step(panel);
       if (step >= last)
         playback.playing = false;
       else

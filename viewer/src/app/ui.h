@@ -17,6 +17,7 @@
 #include "app/shortcuts.h"
 #include "app/user_settings.h"
 #include "app/workspace.h"
+#include "model/path_look.h"
 #include "panels/controls.h"
 
 namespace muse::viewer {
@@ -24,12 +25,16 @@ namespace muse::viewer {
 /// Something that a person has to know: what happened, and what to do.
 struct Message {
   std::string title, text;
+  bool leads_to_open = false;  ///< the dialog "Open" follows it
 };
 
 /// What the dialog "Open" holds.
 struct OpenDialog {
   bool wanted = false, shown = false;
-  std::string path;
+  bool focus_path = false;                     ///< the keyboard goes to the path with the next frame
+  std::string path = {};                       ///< as typed
+  std::optional<PathLook> look = {};           ///< what is there, as far as it is known
+  std::optional<std::string> looking_at = {};  ///< path that is being looked at
 };
 
 /// What the dialog "Export" holds.
@@ -44,6 +49,7 @@ struct Playback {
   bool playing = false;
   std::size_t panel = 0;
   std::chrono::steady_clock::time_point next;  ///< when the next one is due
+  std::vector<Index> shown;                    ///< steps whose pictures were seen, since it began
 };
 
 /// A panel on the screen, as of the last frame.
@@ -60,6 +66,7 @@ struct Drag {
   bool moved = false;
   bool moves = false;          ///< the picture
   bool selects_range = false;  ///< of the histogram
+  bool scrolls = false;        ///< rows of the table in `frame`
 };
 
 class Ui {
@@ -81,8 +88,10 @@ class Ui {
   ExportDialog export_dialog;
   bool help_shown = false;
   bool focus_query_field = false;
-  std::string notice;         ///< one line of good news in the status bar
-  std::string opening;        ///< dump that is being read; empty: none
+  std::string notice;   ///< one line of good news in the status bar
+  std::string opening;  ///< dump that is being read; empty: none
+  std::optional<std::string>
+      gpu_problem;            ///< why nothing runs on a GPU; empty: it can; absent: not known yet
   bool dump_is_gone = false;  ///< the file of the open dump has vanished: what is open stays
 
   // The pointer.
@@ -103,6 +112,8 @@ class Ui {
   [[nodiscard]] float px(double logical) const { return appearance.px(logical); }
   [[nodiscard]] render::FigureOptions figure_options(const Area& area) const;
 
+  /// Finds out in the background whether there is a GPU.
+  void look_for_gpu();
   /// Reads a dump in the background; `opened`, if given, is called once it is shown.
   void open_dump(const std::string& path, std::function<void()> opened = {});
   void tell(std::string title, std::string text);

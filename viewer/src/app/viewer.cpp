@@ -15,6 +15,7 @@
 #include "app/window.h"
 #include "muse/check.h"
 #include "panels/panels.h"
+#include "tools/cuda_device.h"
 #include "tools/interrupt.h"
 #include "tools/version.h"
 
@@ -59,6 +60,7 @@ class Viewer {
     if (options_.layout.empty()) ui_.settings.layout = kept_layout;
     for (Panel& panel : ui_.workspace.panels) line.set_typed_view_options(panel.settings);
     line.set_typed_view_options(ui_.workspace.shared);
+    ui_.look_for_gpu();
     if (!line.dump().empty()) ui_.open_dump(line.dump(), [this] { take_command_line(); });
     changed_settings_ = ui_.settings;
   }
@@ -106,12 +108,26 @@ class Viewer {
         set_option(w.slots[1].config, "retrieve",
                    get_option(w.slots[0].config, "retrieve") == "0" ? "8" : "0");
       }
+      for (Slot& slot : w.slots) require_gpu_of(slot);
       w.selection = state.selection;
       line_.set_typed_view_options(w.shared);
       for (Panel& panel : w.panels) line_.set_typed_view_options(panel.settings);
     } catch (const Error& error) {
+      if (!options_.screenshot.empty()) throw;
       ui_.tell("The command line asks for what this dump does not have", error.what());
     }
+  }
+
+  // A slot that was to run on a GPU stays on the CPU where there is none. Whether there is one was asked
+  // before the dump was read.
+  void require_gpu_of(Slot& slot) {
+    if (!slot.device.gpu || ui_.gpu_problem.value_or("").empty()) return;
+    if (!options_.screenshot.empty()) tools::require_gpu();
+    slot.device = {};
+    if (ui_.messages.empty())
+      ui_.tell(
+          "The CPU computes",
+          fmt::format("--device cuda: {}. The slots run on the CPU instead, in float.", *ui_.gpu_problem));
   }
 
   [[nodiscard]] double pause() const {

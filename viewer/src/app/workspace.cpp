@@ -110,6 +110,7 @@ void Workspace::set_view(std::size_t panel, const View& view) {
   if (panels[panel].view == &view) return;
   panels[panel].view = &view;
   panels[panel].settings.zoom.reset();
+  panels[panel].first_row = 0;
   // Ranges and scales belong to a quantity.
   panels[panel].settings.range = {};
   panels[panel].settings.scale.reset();
@@ -118,6 +119,7 @@ void Workspace::set_view(std::size_t panel, const View& view) {
 
 void Workspace::set_view_option(Panel& panel, std::string_view name, std::string_view text) {
   viewer::set_view_option(is_shared_option(name) ? shared : panel.settings, name, text);
+  if (name == "table-sort") panel.first_row = 0;
   // Another quantity: what the axes were zoomed to means something else.
   if (name == "per" || name == "heads") panel.settings.zoom.reset();
 }

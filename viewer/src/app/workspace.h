@@ -20,7 +20,8 @@ enum class Shown { a, b, both };
 /// One place of the layout: a view with settings of its own.
 struct Panel {
   const View* view = nullptr;
-  ViewSettings settings;  ///< those of `is_shared_option` come from the workspace
+  ViewSettings settings;      ///< those of `is_shared_option` come from the workspace
+  std::size_t first_row = 0;  ///< of its tables, where they are longer than the panel
 };
 
 /// A layer and a head in it, where the names of a dump's heads say so.

@@ -10,7 +10,8 @@ namespace muse::viewer {
 namespace {
 
 std::string head_key(const Slot& slot) {
-  return fmt::format("{}/{}/{}/{}", slot.batch, slot.head, slot.tokens, muse::name_of(slot.dtype));
+  return fmt::format("{}/{}/{}/{}", slot.batch, slot.head, slot.tokens,
+                     slot.in_double() ? "double" : "float");
 }
 
 // What exact attention depends on.
@@ -35,6 +36,7 @@ std::string slot_key(const Slot& slot) {
     case Method::muse:
       break;
   }
+  if (slot.on_gpu()) key += fmt::format("/gpu/{}", tools::dtype_word(slot.device));
   for (const OptionInfo& option : option_table()) key += "/" + get_option(slot.config, option.name);
   return key;
 }
@@ -161,7 +163,7 @@ std::shared_ptr<const Explanation> Analysis::explanation(const Slot& slot, Index
       return explain_query<Scalar>(*session_->head<Scalar>(slot.batch, slot.head, slot.tokens), query,
                                    slot.config, approximate->labels_q, approximate->labels_k, &progress);
     };
-    return slot.dtype == DType::float64 ? explained(double{}) : explained(float{});
+    return slot.in_double() ? explained(double{}) : explained(float{});
   });
 }
 
@@ -175,8 +177,8 @@ std::shared_ptr<const QueryProfile> Analysis::profile(const Slot& slot, Index qu
 std::shared_ptr<const TradeOff> Analysis::trade_off(const Slot& slot, Grid grid, double max_error,
                                                     Task& task) {
   Slot current = slot;
-  current.dtype = DType::float32;
   current.method = Method::muse;
+  current.device.precision = tools::Precision::single;
   const std::string key =
       slot_key(current) + fmt::format("/{}/{}", grid == Grid::full ? "full" : "quick", max_error);
   return trade_offs_.get(key, [&] {

@@ -3,9 +3,12 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <mutex>
 
 #include "muse/check.h"
 #include "muse/exact_attention.h"
+#include "tools/cuda_device.h"
+#include "tools/predict.h"
 
 namespace muse::viewer {
 namespace {
@@ -63,6 +66,28 @@ HeadRun run(const DumpSession& session, const Slot& slot, bool exact, Task& task
   return result;
 }
 
+// The method on the GPU, which runs one head at a time: views and sweeps take turns.
+HeadRun run_muse_on_gpu(const DumpSession& session, const Slot& slot, Task& task) {
+  static std::mutex turn;
+  tools::require_gpu();
+  const auto head = session.head<float>(slot.batch, slot.head, slot.tokens);
+  Progress& progress = task.stage("MuSe attention on the GPU", 1);
+  const std::lock_guard lock(turn);
+  throw_if_cancelled(&progress);
+  tools::GpuRun gpu = tools::run_on_gpu(*head, slot.config, slot.device.gpu_numbers);
+  progress.advance(1);
+  HeadRun result;
+  result.attention = in_double(gpu.attention);
+  result.labels_q = std::move(gpu.labels_q);
+  result.labels_k = std::move(gpu.labels_k);
+  result.seconds = gpu.seconds;
+  // Counted as the reference would with clusters of one size.
+  result.operations = tools::planned_operations(
+      tools::plan_levels(head->q.rows(), head->k.rows(), head->q.cols(), head->v.cols(), slot.config));
+  result.exact_operations = exact_operations(*head, slot);
+  return result;
+}
+
 }  // namespace
 
 void require_slot_fits(const DumpSession& session, const Slot& slot) {
@@ -86,13 +111,12 @@ void require_slot_fits(const DumpSession& session, const Slot& slot) {
 }
 
 HeadRun run_exact(const DumpSession& session, const Slot& slot, Task& task) {
-  return slot.dtype == DType::float64 ? run<double>(session, slot, true, task)
-                                      : run<float>(session, slot, true, task);
+  return slot.in_double() ? run<double>(session, slot, true, task) : run<float>(session, slot, true, task);
 }
 
 HeadRun run_slot(const DumpSession& session, const Slot& slot, Task& task) {
-  return slot.dtype == DType::float64 ? run<double>(session, slot, false, task)
-                                      : run<float>(session, slot, false, task);
+  if (slot.on_gpu()) return run_muse_on_gpu(session, slot, task);
+  return slot.in_double() ? run<double>(session, slot, false, task) : run<float>(session, slot, false, task);
 }
 
 const std::vector<double>& QueryErrors::by(ErrorMetric metric) const {

@@ -16,14 +16,15 @@ struct HeadRun {
   Attention<double> attention;     ///< o [N, Dv], lse [N]
   LevelLabels labels_q, labels_k;  ///< of method muse only
   OperationCounts operations;      ///< by stage
-  double seconds = 0;              ///< wall clock, clustering included
+  double seconds = 0;              ///< wall clock, clustering included; on a GPU its own time, without copies
   double exact_operations = 0;     ///< of exact attention on the same head
   [[nodiscard]] double total_operations() const { return operations.total(); }
 };
 
 /// Exact attention (1.1) of the slot's head, whatever its method.
 [[nodiscard]] HeadRun run_exact(const DumpSession& session, const Slot& slot, Task& task);
-/// Attention by the slot's method.
+/// Attention by the slot's method, on the slot's device. On a GPU the progress is known only at the end; what
+/// the GPU does not do is an Error whose message says so.
 [[nodiscard]] HeadRun run_slot(const DumpSession& session, const Slot& slot, Task& task);
 
 /// Errors of each query of a head by every metric, and of the whole head.

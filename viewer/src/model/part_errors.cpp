@@ -261,7 +261,7 @@ std::string part_error_formula(ErrorMetric metric) {
 
 BlockTerms block_terms_of(const DumpSession& session, const Slot& slot, const HeadRun& exact,
                           const HeadRun& run, Task& task) {
-  if (slot.dtype == DType::float64)
+  if (slot.in_double())
     return block_terms<double>(*session.head<double>(slot.batch, slot.head, slot.tokens), slot, exact, run,
                                task);
   return block_terms<float>(*session.head<float>(slot.batch, slot.head, slot.tokens), slot, exact, run, task);

@@ -173,7 +173,8 @@ Row colormap_row() {
   std::string words = "auto";
   for (const std::string_view name : render::colormap_names()) words.append("|").append(name);
   return {info_of("colormap", words, "", "auto",
-                  "colours of values; auto is viridis, and diverging about zero for signed values", "all"),
+                  "colours of values; auto is viridis, and diverging about zero for signed values",
+                  "attention error blocks"),
           [=](ViewSettings& settings, std::string_view text) {
             if (text == "auto") {
               settings.colormap.reset();
@@ -196,7 +197,7 @@ Row scale_row() {
       info_of("scale", "auto|linear|log|symlog", "", "auto",
               "scale of the quantity; auto is log for errors, masses and weights, symlog for signed values; "
               "every picture says which",
-              "all"),
+              "attention error blocks profile histogram"),
       [](ViewSettings& settings, std::string_view text) {
         if (text == "auto")
           settings.scale.reset();
@@ -216,7 +217,7 @@ Row range_row() {
       info_of("range", "auto|LOW:HIGH|P%:P%", "", "auto",
               "range of the quantity: values, or percentiles of what there is; what lies beyond is drawn in "
               "the end's colour, and the bar shows it",
-              "all"),
+              "attention error blocks profile histogram"),
       [=](ViewSettings& settings, std::string_view text) {
         if (text == "auto") {
           settings.range = {};
@@ -242,7 +243,7 @@ Row range_row() {
 Row zoom_row() {
   return {info_of("zoom", "all|X0:X1,Y0:Y1", "units of the axes", "all",
                   "part of the picture: horizontal, then vertical (keys, then queries, in a map)",
-                  "all with axes"),
+                  "clusters attention error blocks profile histogram tradeoff kmeans"),
           [](ViewSettings& settings, std::string_view text) {
             if (text == "all") {
               settings.zoom.reset();
@@ -260,7 +261,7 @@ Row zoom_row() {
           [](const ViewSettings& settings) -> std::string {
             if (!settings.zoom) return "all";
             const Zoom& z = *settings.zoom;
-            return fmt::format("{}:{},{}:{}", z.x.low, z.x.high, z.y.low, z.y.high);
+            return fmt::format("{:.8g}:{:.8g},{:.8g}:{:.8g}", z.x.low, z.x.high, z.y.low, z.y.high);
           }};
 }
 
@@ -381,15 +382,20 @@ std::string get_view_option(const ViewSettings& settings, std::string_view name)
 }
 
 std::string slot_word(const Slot& slot) {
-  if (slot.method == Method::exact) return "exact";
-  if (slot.method == Method::local) return fmt::format("local:block={}", slot.config.block);
+  std::string where;
+  if (slot.on_gpu()) where = ":device=cuda";
+  if (slot.on_gpu() && slot.device.gpu_numbers != tools::Device{}.gpu_numbers)
+    where += fmt::format(":dtype={}", tools::dtype_word(slot.device));
+  if (slot.in_double()) where = ":dtype=double";
+  if (slot.method == Method::exact) return "exact" + where;
+  if (slot.method == Method::local) return fmt::format("local:block={}{}", slot.config.block, where);
   std::string word = "muse";
   for (const OptionInfo& option : option_table()) {
     const std::string text = get_option(slot.config, option.name);
     if (option.name != "mode" && text != option.default_value)
       word += fmt::format(":{}={}", option.name, text);
   }
-  return word;
+  return word + where;
 }
 
 std::string_view name_of(ErrorMetric metric) {

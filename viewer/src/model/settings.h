@@ -12,9 +12,9 @@
 
 #include "model/selection.h"
 #include "muse/config.h"
-#include "muse/tensor.h"
 #include "render/colormap.h"
 #include "render/scale.h"
+#include "tools/device.h"
 #include "tools/method_word.h"
 
 namespace muse::viewer {
@@ -28,13 +28,19 @@ struct Slot {
   Index tokens = 0;  ///< only the first so many; 0: all
   Method method = Method::muse;
   Config config;
-  DType dtype = DType::float32;  ///< float32 or float64: numbers that attention is computed in
+  tools::Device device;  ///< where method muse runs; exact and local attention run on the CPU
 
   [[nodiscard]] bool causal() const { return config.mode != Mode::acausal; }
+  [[nodiscard]] bool on_gpu() const { return device.gpu && method == Method::muse; }
+  /// Whether the CPU computes in double; beside a GPU it computes in float.
+  [[nodiscard]] bool in_double() const {
+    return !device.gpu && device.precision == tools::Precision::twofold;
+  }
   friend bool operator==(const Slot&, const Slot&) = default;
 };
 
-/// "exact", "local:block=512", "muse:retrieve=8": the method, and what differs from the defaults.
+/// "exact", "local:block=512", "muse:retrieve=8": the method, and what differs from the defaults; where it
+/// runs too: "muse:device=cuda:dtype=float16".
 [[nodiscard]] std::string slot_word(const Slot& slot);
 
 /// What of an error is shown (docs/math.md, section 8). What each means for queries, blocks and pairs of

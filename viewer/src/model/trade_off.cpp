@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "muse/check.h"
 #include "muse/tune.h"
 
 namespace muse::viewer {
@@ -69,10 +70,10 @@ TradeOff trade_off_of(const DumpSession& session, const Slot& slot, Grid grid, d
                       const HeadRun& exact, Task& task) {
   Slot current = slot;
   current.method = Method::muse;
-  current.dtype = DType::float32;
+  current.device.precision = tools::Precision::single;
   const auto head = session.head<float>(slot.batch, slot.head, slot.tokens);
   const Index N = head->q.rows();
-  TradeOff result{.exact_seconds = exact.seconds, .max_error = max_error};
+  TradeOff result{.on_gpu = current.on_gpu(), .exact_seconds = exact.seconds, .max_error = max_error};
 
   // The tuner's answer on this head.
   result.tuned_tokens = grid == Grid::quick ? std::min(N, kTunedTokens) : N;
@@ -100,7 +101,15 @@ TradeOff trade_off_of(const DumpSession& session, const Slot& slot, Grid grid, d
       point.operations = same->operations;
       point.seconds = same->seconds;
     } else {
-      const HeadRun run = run_slot(session, trial.slot, task);
+      HeadRun run;
+      try {
+        run = run_slot(session, trial.slot, task);
+      } catch (const Error& error) {
+        // The GPU does not do everything; the current setting has to work.
+        if (!result.on_gpu || n == 0 || error.status() != ExitStatus::wrong_use) throw;
+        result.left_out.push_back(fmt::format("{} ({})", trial.name, error.what()));
+        continue;
+      }
       point.error = head_error(run.attention, exact.attention).rel_sq_err;
       point.operations = run.total_operations() / run.exact_operations;
       point.seconds = run.seconds;

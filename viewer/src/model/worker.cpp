@@ -49,7 +49,10 @@ void Worker::cancel_all() {
 
 Worker::Status Worker::status() const {
   const std::lock_guard lock(mutex_);
-  Status status{.busy = task_ != nullptr || !waiting_.empty(), .channel = running_};
+  Status status{.busy = task_ != nullptr || !waiting_.empty(),
+                .channel = running_,
+                .finished = finished_,
+                .cancelled = cancelled_};
   if (task_) {
     const WatchedTask::Status of_task = task_->status();
     status.stage = of_task.stage;
@@ -76,15 +79,17 @@ void Worker::run() {
       running_ = entry.channel;
       task = task_ = std::make_shared<WatchedTask>();
     }
+    bool cancelled = false;
     try {
       entry.job(*task);
     } catch (const Cancelled&) {
-      // Whoever cancelled it knows.
+      cancelled = true;  // whoever cancelled it knows
     } catch (const std::exception& error) {
       if (entry.failed) entry.failed(error.what());
     }
     {
       const std::lock_guard lock(mutex_);
+      ++(cancelled ? cancelled_ : finished_);
       task_.reset();
       running_.clear();
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -23,7 +24,8 @@ class Worker {
     bool busy = false;         ///< a job runs or waits
     std::string channel = {};  ///< of the job that runs
     std::string stage = {};
-    double fraction = 0;  ///< of the stage
+    double fraction = 0;                        ///< of the stage
+    std::uint64_t finished = 0, cancelled = 0;  ///< jobs so far that ran to their end, and that were stopped
   };
 
   Worker();
@@ -55,6 +57,7 @@ class Worker {
   std::deque<Entry> waiting_;
   std::string running_;                // channel
   std::shared_ptr<WatchedTask> task_;  // of the job that runs
+  std::uint64_t finished_ = 0, cancelled_ = 0;
   bool stop_ = false;
   std::thread thread_;
 };

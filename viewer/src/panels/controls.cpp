@@ -84,6 +84,17 @@ void next_to(float width_of_next, float gap) {
   if (used + space + width_of_next <= right) ImGui::SameLine(0, space);
 }
 
+std::string fitted_end(const std::string& text, float width) {
+  if (ImGui::CalcTextSize(text.c_str()).x <= width) return text;
+  for (std::size_t cut = 1; cut < text.size(); ++cut) {
+    // Not within a character.
+    if ((static_cast<unsigned char>(text[cut]) & 0xC0U) == 0x80U) continue;
+    const std::string shorter = "…" + text.substr(cut);
+    if (ImGui::CalcTextSize(shorter.c_str()).x <= width) return shorter;
+  }
+  return "…";
+}
+
 float button_width(const char* label) {
   return ImGui::CalcTextSize(label, nullptr, true).x + 2 * ImGui::GetStyle().FramePadding.x;
 }

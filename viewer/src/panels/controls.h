@@ -29,6 +29,8 @@ class Controls {
   void begin_frame();
   /// The widget that was drawn last is called `name`.
   void note(const std::string& name);
+  /// The same for what is part of a picture.
+  void note(const std::string& name, const Area& area) { places_[name] = area; }
   [[nodiscard]] const std::map<std::string, Area>& places() const { return places_; }
   /// The text field that has the keyboard; empty: none.
   [[nodiscard]] const std::string& typed_into() const { return typed_into_; }
@@ -54,6 +56,8 @@ void in_area(const char* name, const Area& area, const std::function<void()>& co
 
 /// Puts the next widget on the same line, `gap` pixels on, or on the next line if it would not fit.
 void next_to(float width_of_next, float gap = -1);
+/// `text`, shortened at its beginning to at most `width` pixels: of a long path the end says most.
+[[nodiscard]] std::string fitted_end(const std::string& text, float width);
 /// Width of a button with that label.
 [[nodiscard]] float button_width(const char* label);
 

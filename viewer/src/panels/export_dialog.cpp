@@ -41,12 +41,20 @@ void draw_export_dialog(Ui& ui) {
   ImGui::Checkbox("size as on the screen", &dialog.as_on_screen);
   ui.controls.note("export.as_on_screen");
   tooltip("otherwise the size that a picture of this view has by itself");
-  const bool go =
-      button(ui.controls, "export.go", "Write", "compute what is missing and write the file") || entered;
+  std::error_code error;
+  const bool there = std::filesystem::is_regular_file(dialog.path, error);
+  const bool go = button(ui.controls, "export.go", there ? "Replace" : "Write",
+                         "compute what is missing and write the file") ||
+                  entered;
   ImGui::SameLine();
   if (button(ui.controls, "export.close", "Close", "write nothing") ||
       ImGui::IsKeyPressed(ImGui::GetKeyIndex(ImGuiKey_Escape)))
     dialog.shown = false;
+  if (there) {
+    ImGui::SameLine();
+    ImGui::TextColored(to_vec4(ui.appearance.palette().warning), "There is a file of this name.");
+    ui.controls.note("export.there");
+  }
   if (go && !dialog.path.empty()) {
     dialog.shown = false;
     ui.export_focused(dialog.path, dialog.as_on_screen);
@@ -54,10 +62,12 @@ void draw_export_dialog(Ui& ui) {
   ImGui::Spacing();
   ImGui::TextDisabled("The same without a window:");
   const PanelPlace& place = ui.places[w.focused];
-  const std::string command = export_command(
-      w.session->path().string(), w.state_of(w.focused_panel()), *w.focused_panel().view, dialog.path,
-      dialog.as_on_screen ? ui.figure_options(place.picture) : w.focused_panel().view->default_size(),
-      ui.appearance.dark());
+  render::FigureOptions options =
+      dialog.as_on_screen ? ui.figure_options(place.picture) : w.focused_panel().view->default_size();
+  options.first_row = w.focused_panel().first_row;
+  const std::string command =
+      export_command(w.session->path().string(), w.state_of(w.focused_panel()), *w.focused_panel().view,
+                     dialog.path, options, ui.appearance.dark());
   ImGui::PushTextWrapPos(0);
   ImGui::TextUnformatted(command.c_str());
   ImGui::PopTextWrapPos();

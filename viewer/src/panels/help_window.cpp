@@ -14,6 +14,7 @@ constexpr MouseRow kMouse[] = {
     {"click a row of the worst", "locks it and zooms there", "query field, +"},
     {"click a head, a setting", "it becomes the current one", "Head, Method"},
     {"wheel", "zooms at the cursor; Shift: only across, Alt: only upright", "+ and − of the panel"},
+    {"wheel over a table", "scrolls its rows", "bar at its right, last line"},
     {"drag", "moves a zoomed picture; in the histogram selects a range", "minimap; Drop the range"},
     {"double click", "fits: everything is seen again", "Fit of the panel"},
     {"drag an edge", "between panels: more room for one", "□ of the panel"},

@@ -27,6 +27,7 @@ void draw_message_dialog(Ui& ui) {
     ImGui::SetClipboardText((message.title + ": " + message.text).c_str());
   if (read) {
     ImGui::CloseCurrentPopup();
+    ui.open_dialog.wanted |= message.leads_to_open;
     ui.messages.pop_front();
   }
   ImGui::EndPopup();

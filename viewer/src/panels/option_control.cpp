@@ -61,15 +61,20 @@ std::optional<std::string> text_field(Controls& controls, const std::string& id,
 }
 
 std::optional<std::string> choice(Controls& controls, const std::string& id,
-                                  const std::vector<std::string>& words, const std::string& text) {
+                                  const std::vector<std::string>& words, const std::string& text,
+                                  const std::map<std::string, std::string>& refused = {}) {
   std::optional<std::string> chosen;
   ImGui::SetNextItemWidth(-1);
   const bool open = ImGui::BeginCombo(("##" + id).c_str(), text.c_str());
   controls.note(id);
   if (!open) return chosen;
   for (const std::string& word : words) {
+    const auto why_not = refused.find(word);
+    ImGui::BeginDisabled(why_not != refused.end());
     if (ImGui::Selectable(word.c_str(), word == text)) chosen = word;
     controls.note(id + "=" + word);
+    ImGui::EndDisabled();
+    if (why_not != refused.end()) tooltip(why_not->second);
   }
   ImGui::EndCombo();
   return chosen;
@@ -187,7 +192,7 @@ std::optional<std::string> option_control(Controls& controls, const std::string&
     if (ImGui::Checkbox(("##" + id).c_str(), &on)) result = on ? "yes" : "no";
     controls.note(id);
   } else if (!words.empty()) {
-    result = choice(controls, id, words, text);
+    result = choice(controls, id, words, text, hints.refused);
   } else if (info.type == "INT") {
     result =
         whole_number(controls, id, number_or(text, hints.least), hints, ImGui::GetContentRegionAvail().x);

@@ -1,6 +1,7 @@
 // A control for any option of a table: what it is follows from the option's type.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,9 +14,10 @@ namespace muse::viewer {
 /// What a control knows beyond the option's table row.
 struct OptionHints {
   std::int64_t least = 0;
-  std::optional<std::int64_t> most = {};  ///< of whole numbers: a slider up to it
-  std::vector<std::string> presets = {};  ///< of free text: offered in a list
-  std::string more_help = {};             ///< formulas, for the tooltip
+  std::optional<std::int64_t> most = {};            ///< of whole numbers: a slider up to it
+  std::vector<std::string> presets = {};            ///< of free text: offered in a list
+  std::string more_help = {};                       ///< formulas, for the tooltip
+  std::map<std::string, std::string> refused = {};  ///< words that cannot be chosen now, and why
 };
 
 /// Draws label and control for the option's value `text`, on a line of its own; `id` names it. The new text

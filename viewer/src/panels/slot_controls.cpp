@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "muse/check.h"
 #include "panels/option_control.h"
@@ -55,10 +56,30 @@ void draw_method(Ui& ui, Slot& slot) {
     if (toggle(ui.controls, fmt::format("method.{}", word), word, slot.method == method, help))
       slot.method = method;
   }
-  ImGui::SameLine(0, ui.px(12));
-  const bool is_double = slot.dtype == DType::float64;
-  if (toggle(ui.controls, "dtype", "double", is_double, "numbers to compute attention in; otherwise float"))
-    slot.dtype = is_double ? DType::float32 : DType::float64;
+}
+
+// Where the method runs, and in which numbers.
+void draw_device(Ui& ui, Slot& slot) {
+  OptionHints hints;
+  if (!ui.gpu_problem)
+    hints.more_help = "Looking for a GPU …";
+  else if (!ui.gpu_problem->empty())
+    hints.more_help = "No GPU to run on: " + *ui.gpu_problem + ".";
+  else
+    hints.more_help =
+        "A GPU is there. Exact and local attention, and what is shown of single blocks, clusters and "
+        "keys, run on the CPU all the same.";
+  if (!ui.gpu_problem || !ui.gpu_problem->empty()) hints.refused = {{"cuda", hints.more_help}};
+  OptionInfo device{"device", "cpu|cuda", "", "cpu", "where the method muse runs"};
+  if (const auto text =
+          option_control(ui.controls, "slot.device", device, tools::device_word(slot.device), hints))
+    slot.device.gpu = *text == "cuda";
+
+  const std::vector<std::string>& words = tools::dtype_words(slot.device.gpu);
+  OptionInfo dtype{"dtype", fmt::format("{}", fmt::join(words, "|")), "", words.front(),
+                   "numbers to compute attention in"};
+  if (const auto text = option_control(ui.controls, "slot.dtype", dtype, tools::dtype_word(slot.device)))
+    slot.device = tools::parse_device(tools::device_word(slot.device), *text);
 }
 
 void draw_cluster_buttons(Ui& ui, Slot& slot) {
@@ -74,6 +95,43 @@ void draw_cluster_buttons(Ui& ui, Slot& slot) {
   if (ImGui::Button("double##clusters", {half, 0})) scale_clusters(slot.config, true);
   ui.controls.note("clusters.double");
   tooltip("twice as many clusters, of queries and keys: slower, smaller errors");
+}
+
+// What accuracy and cost depend on first stands on top; these parameters stand below it.
+bool is_further(const OptionInfo& option) {
+  constexpr std::array<std::string_view, 7> kFurther{"mode",   "cluster-by",     "metric", "passes",
+                                                     "sample", "cluster-window", "seed"};
+  return std::find(kFurther.begin(), kFurther.end(), option.name) != kFurther.end();
+}
+
+bool matters(const OptionInfo& option, const Slot& slot) {
+  return slot.method != Method::local || option.name == "mode" || option.name == "block";
+}
+
+// " (2 changed)" of those that stand below; empty where all have their defaults.
+std::string changed_words(const Slot& slot) {
+  const auto& table = option_table();
+  const auto changed = std::count_if(table.begin(), table.end(), [&](const OptionInfo& option) {
+    return is_further(option) && matters(option, slot) &&
+           get_option(slot.config, option.name) != option.default_value;
+  });
+  return changed > 0 ? fmt::format(" ({} changed)", changed) : "";
+}
+
+void draw_options(Ui& ui, Slot& slot, bool further) {
+  for (const OptionInfo& option : option_table()) {
+    if (is_further(option) != further || !matters(option, slot)) continue;
+    const auto text = option_control(ui.controls, "slot." + option.name, option,
+                                     get_option(slot.config, option.name), hints_of(option));
+    if (!text) continue;
+    try {
+      Config changed = slot.config;
+      set_option(changed, option.name, *text);
+      slot.config = changed;
+    } catch (const UsageError& error) {
+      ui.tell("That setting was not taken", error.what());
+    }
+  }
 }
 
 void draw_tokens(Ui& ui, const Slot& slot) {
@@ -147,26 +205,16 @@ void draw_slot_controls(Ui& ui) {
     }
   }
   draw_method(ui, slot);
+  draw_device(ui, slot);
   ImGui::Spacing();
   ImGui::BeginDisabled(slot.method == Method::exact);
-  bool clusters_drawn = false;
-  for (const OptionInfo& option : option_table()) {
-    if (slot.method == Method::local && option.name != "mode" && option.name != "block") continue;
-    if (option.type == "RULE" && !clusters_drawn) {
-      draw_cluster_buttons(ui, slot);
-      clusters_drawn = true;
-    }
-    const auto text = option_control(ui.controls, "slot." + option.name, option,
-                                     get_option(slot.config, option.name), hints_of(option));
-    if (!text) continue;
-    try {
-      Config changed = slot.config;
-      set_option(changed, option.name, *text);
-      slot.config = changed;
-    } catch (const UsageError& error) {
-      ui.tell("That setting was not taken", error.what());
-    }
-  }
+  if (slot.method != Method::local) draw_cluster_buttons(ui, slot);
+  draw_options(ui, slot, false);
+  const std::string title = fmt::format("More parameters{}", changed_words(slot));
+  const bool more = ImGui::TreeNodeEx((title + "###more").c_str(), ImGuiTreeNodeFlags_NoTreePushOnOpen);
+  ui.controls.note("slot.more");
+  tooltip("how tokens are clustered, and the mode");
+  if (more) draw_options(ui, slot, true);
   ImGui::EndDisabled();
   draw_tokens(ui, slot);
 }

@@ -18,10 +18,11 @@ const std::string* recent_dumps(Ui& ui, const std::string& name) {
     std::error_code error;
     const bool there = std::filesystem::exists(path, error);
     ImGui::BeginDisabled(!there);
-    if (ImGui::Selectable(fmt::format("{}##{}{}", path, name, number).c_str())) chosen = &path;
+    const std::string label = fitted_end(path, ImGui::GetContentRegionAvail().x);
+    if (ImGui::Selectable(fmt::format("{}##{}{}", label, name, number).c_str())) chosen = &path;
     ui.controls.note(fmt::format("{}.recent={}", name, number++));
     ImGui::EndDisabled();
-    tooltip(there ? "open it" : "not there any more");
+    tooltip(path + (there ? "\nopen it" : "\nnot there any more"));
   }
   return chosen;
 }
@@ -41,6 +42,10 @@ void draw_start_page(Ui& ui, const Area& area) {
     ImGui::TextUnformatted(
         "Drop a dump of q, k and v on this window: a folder with meta.json, q.npy, k.npy and "
         "v.npy, or an .npz or .safetensors file.");
+    ImGui::TextDisabled(
+        "None at hand? The repository brings one along, notebooks_data/source16k_slice; docs/formats.md says "
+        "how "
+        "to make others.");
     ImGui::PopTextWrapPos();
     ImGui::Spacing();
     if (!ui.opening.empty())

@@ -207,10 +207,12 @@ void draw_looks(Ui& ui) {
   if (toggle(ui.controls, "theme", "Dark", ui.settings.dark, "light or dark", keys_of(Action::theme)))
     ui.act(Action::theme);
   ImGui::SameLine();
-  if (toggle(ui.controls, "sidebar", "Controls", ui.settings.sidebar, "controls on the left, or more room",
-             keys_of(Action::sidebar)))
-    ui.act(Action::sidebar);
-  ImGui::SameLine();
+  if (ui.workspace.session) {
+    if (toggle(ui.controls, "sidebar", "Controls", ui.settings.sidebar, "controls on the left, or more room",
+               keys_of(Action::sidebar)))
+      ui.act(Action::sidebar);
+    ImGui::SameLine();
+  }
   if (toggle(ui.controls, "help", "Help", ui.help_shown, "the mouse, and all keys", keys_of(Action::help)))
     ui.act(Action::help);
 }

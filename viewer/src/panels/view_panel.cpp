@@ -16,6 +16,7 @@ namespace {
 
 constexpr float kClickSlack = 4;       // logical pixels that the pointer may move within a click
 constexpr double kWheelStep = 0.8;     // width of what is seen after one notch
+constexpr double kWheelRows = 3;       // rows of a table that one notch scrolls
 constexpr double kQuick = 0.3;         // seconds that a computation may take without being announced
 constexpr double kMinimapPart = 0.22;  // of the frame's shorter side
 
@@ -95,13 +96,21 @@ class PanelDrawer {
     draw_buttons();
   }
 
+  // Whether a control of that width fits into the line, beside the caption's button and the panel's own.
+  [[nodiscard]] bool fits(float width) const {
+    const float end = ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x + ImGui::GetStyle().ItemSpacing.x;
+    return end + width + ui_.px(6) + least_buttons_width() <= ImGui::GetWindowContentRegionMax().x;
+  }
+
+  // What has no room here is in the sidebar too.
   void draw_main_option() {
     const std::string name = main_option(*panel_.view);
+    const float width = ImGui::CalcTextSize("approximate").x + ui_.px(34);
     for (const ViewOptionInfo& option : view_option_table()) {
-      if (option.name != name) continue;
+      if (option.name != name || !fits(width)) continue;
       const std::string text = get_view_option(panel_.settings, name);
       ImGui::SameLine();
-      ImGui::SetNextItemWidth(ImGui::CalcTextSize("approximate").x + ui_.px(34));
+      ImGui::SetNextItemWidth(width);
       const bool open = ImGui::BeginCombo("##main option", text.c_str());
       ui_.controls.note(id_ + "." + name);
       if (!open) {
@@ -114,7 +123,7 @@ class PanelDrawer {
       }
       ImGui::EndCombo();
     }
-    if (panel_.view->name() != "error") return;
+    if (panel_.view->name() != "error" || !fits(button_width("all heads"))) return;
     ImGui::SameLine();
     const bool all = panel_.settings.all_heads;
     if (toggle(ui_.controls, id_ + ".heads", "all heads", all,
@@ -135,6 +144,7 @@ class PanelDrawer {
                                                               : fmt::format("to level {}", step);
     // Slider and words where they leave room for the buttons at the right.
     const float slider = ui_.px(84), spacing = ImGui::GetStyle().ItemSpacing.x;
+    if (!fits(button_width("▶"))) return;
     const float buttons = button_width("▶") + button_width("◂") + button_width("▸") + 2 * gap + spacing;
     const float words_width = ImGui::CalcTextSize(words.c_str()).x + spacing;
     const float room = ImGui::GetWindowContentRegionMax().x -
@@ -148,6 +158,7 @@ class PanelDrawer {
       focus();
       ui_.act(Action::play);
     }
+    if (!fits(button_width("◂") + button_width("▸") + gap)) return;
     ImGui::SameLine(0, gap);
     if (button(ui_.controls, id_ + ".step_back", "◂", "one back", keys_of(Action::step_playback, -1))) {
       focus();
@@ -171,10 +182,19 @@ class PanelDrawer {
     ImGui::TextDisabled("%s", words.c_str());
   }
 
-  // Width of all buttons at the right.
+  // Width of the buttons at the right that there always are, and of all of them.
+  [[nodiscard]] float least_buttons_width() const {
+    return button_width("i") + button_width("□") + ui_.px(2);
+  }
   [[nodiscard]] float buttons_width() const {
-    return button_width("i") + button_width("−") + button_width("+") + button_width("Fit") +
-           button_width("□") + 4 * ui_.px(2);
+    if (!can_zoom()) return least_buttons_width();
+    return least_buttons_width() + button_width("−") + button_width("+") + button_width("Fit") +
+           3 * ui_.px(2);
+  }
+  // A picture of nothing but a table has nothing to zoom into.
+  [[nodiscard]] bool can_zoom() const {
+    const Shot* shot = picture_.shot();
+    return shot == nullptr || shot->drawn.frames.empty() || !shot->drawn.frames.front().is_table();
   }
 
   void draw_buttons() {
@@ -182,12 +202,12 @@ class PanelDrawer {
     const float used = ImGui::GetItemRectMax().x - ImGui::GetWindowPos().x + ui_.px(4);
     // With little room zooming is left to the mouse, the keys and the sidebar.
     const bool all = right - buttons_width() >= used;
-    const float left = all ? right - buttons_width() : right - button_width("i") - button_width("□") - gap;
+    const float left = right - (all ? buttons_width() : least_buttons_width());
     if (left < used) return;
     ImGui::SameLine(left);
     draw_caption_button();
     ImGui::SameLine(0, gap);
-    if (all) draw_zoom_buttons(gap);
+    if (all && can_zoom()) draw_zoom_buttons(gap);
     if (toggle(ui_.controls, id_ + ".maximise", "□", w_.maximised, "this panel alone, and back",
                keys_of(Action::maximise))) {
       w_.focused = index_;
@@ -245,6 +265,7 @@ class PanelDrawer {
       list.AddImage(texture(picture_, scale_x_ != 1 || scale_y_ != 1), area.begin(), area.end());
       list.AddCallback([](const ImDrawList*, const ImDrawCmd*) { set_blending(true); }, nullptr);
       draw_zoom_preview(*shot, list);
+      note_scrolling(*shot);
       const bool over_minimap = draw_minimap(*shot, list, hovered);
       if (!over_minimap) handle_mouse(*shot, list, hovered, active);
     } else if (hovered && ImGui::IsMouseClicked(ImGuiMouseButton_Left)) {
@@ -388,6 +409,12 @@ class PanelDrawer {
   void handle_wheel(const Shot& shot, const Hit& hit, render::Point at) {
     const ImGuiIO& io = ImGui::GetIO();
     if (io.MouseWheel == 0 || !hit.in_frame) return;
+    if (const auto& scrolled = shot.drawn.frames[hit.frame].scrolled) {
+      w_.focused = index_;
+      scroll_to(*scrolled, static_cast<double>(first_row(*scrolled)) -
+                               std::round(kWheelRows * static_cast<double>(io.MouseWheel)));
+      return;
+    }
     const Zoomable along = zoomable(shot.drawn, hit.frame);
     if (!along.x) return;
     w_.focused = index_;
@@ -397,10 +424,47 @@ class PanelDrawer {
     w_.set_zoom(panel_, zoomed_at(frame, at, only_y ? 1 : factor, only_x ? 1 : factor, picture_.whole()));
   }
 
+  // Rows of tables
+  // ------------------------------------------------------------------------------------------------
+
+  // What is asked for; what is drawn may be a notch behind.
+  [[nodiscard]] std::size_t first_row(const render::Scrolled& scrolled) const {
+    return std::min(panel_.first_row, scrolled.last_first());
+  }
+  void scroll_to(const render::Scrolled& scrolled, double row) {
+    panel_.first_row =
+        static_cast<std::size_t>(std::clamp(row, 0.0, static_cast<double>(scrolled.last_first())));
+  }
+
+  // The thumb's middle follows the pointer.
+  void drag_thumb(const render::Scrolled& scrolled, double y) {
+    const double half = 0.5 * scrolled.thumb.height(), room = scrolled.track.height() - 2 * half;
+    if (room <= 0) return;
+    scroll_to(scrolled,
+              std::round((y - scrolled.track.y0 - half) / room * static_cast<double>(scrolled.last_first())));
+  }
+
+  void note_scrolling(const Shot& shot) {
+    const auto area_of = [&](const render::PixelBox& box) {
+      const ImVec2 low = to_window(box.x0, box.y0), high = to_window(box.x1, box.y1);
+      return Area{low.x, low.y, high.x, high.y};
+    };
+    for (const render::Frame& frame : shot.drawn.frames)
+      if (const auto& scrolled = frame.scrolled) {
+        ui_.controls.note(id_ + ".more_rows", area_of(scrolled->more));
+        ui_.controls.note(id_ + ".scroll_bar", area_of(scrolled->track));
+        ui_.controls.note(id_ + ".scroll_thumb", area_of(scrolled->thumb));
+      }
+  }
+
   void begin_drag(const Shot& shot, const Hit& hit, ImVec2 mouse) {
     w_.focused = index_;
     Drag drag{.panel = index_, .from = mouse};
-    if (hit.in_frame) {
+    const auto scrolled = hit.in_frame ? shot.drawn.frames[hit.frame].scrolled : std::nullopt;
+    if (scrolled && to_picture(mouse).x >= scrolled->track.x0 && !scrolled->more.holds(to_picture(mouse))) {
+      drag.frame = shot.drawn.frames[hit.frame];
+      drag.scrolls = true;
+    } else if (hit.in_frame) {
       const bool histogram = panel_.view->name() == "histogram" && hit.frame == 0;
       drag.frame = frame_at_zoom(shot.drawn.frames[hit.frame],
                                  zoomable(shot.drawn, hit.frame).y ? panel_.settings.zoom : std::nullopt);
@@ -418,9 +482,10 @@ class PanelDrawer {
       w_.set_zoom(panel_, moved_by(drag.frame, dx / scale_x_, dy / scale_y_, picture_.whole()));
       ImGui::SetMouseCursor(ImGuiMouseCursor_ResizeAll);
     }
+    if (drag.scrolls) drag_thumb(*drag.frame.scrolled, to_picture(mouse).y);
     if (drag.moved && drag.selects_range) select_range(drag, mouse, list);
     if (ImGui::IsMouseDown(ImGuiMouseButton_Left)) return;
-    if (!drag.moved) click(hit);
+    if (!drag.moved && !drag.scrolls) click(hit, to_picture(mouse));
     ui_.drag.reset();
   }
 
@@ -436,12 +501,18 @@ class PanelDrawer {
       w_.selection.filter = ValueFilter{std::min(a, b), std::max(a, b), panel_.settings.per};
   }
 
-  void click(const Hit& hit) {
+  void click(const Hit& hit, render::Point at) {
+    const Shot* shot = picture_.shot();
+    if (const auto& scrolled =
+            shot->drawn.frames.empty() ? std::nullopt : shot->drawn.frames[hit.frame].scrolled;
+        hit.in_frame && scrolled && scrolled->more.holds(at)) {
+      panel_.first_row = scrolled->more_leads_to;
+      return;
+    }
     if (hit.option) {
       ui_.set_view_option(panel_, hit.option->first, hit.option->second);
       return;
     }
-    const Shot* shot = picture_.shot();
     if (const auto setting = shot->content->setting_of(hit.target)) {
       w_.take_setting(*setting);
       ui_.notice = fmt::format("Slot {} is now {}", w_.edited_slot == 0 ? "A" : "B",
@@ -457,9 +528,9 @@ class PanelDrawer {
   }
 
   void draw_crosshair(const Shot& shot, const Hit& hit, render::Point at, ImDrawList& list) const {
-    if (!hit.in_frame || panel_.view->name() == "inspector") return;
+    if (!hit.in_frame) return;
     const render::Frame& frame = shot.drawn.frames[hit.frame];
-    if (hit.frame > 0 && !zoomable(shot.drawn, hit.frame).x) return;  // a table
+    if (frame.is_table()) return;
     const ImU32 color = to_u32(ui_.appearance.palette().muted.with_alpha(0.55));
     const ImVec2 low = to_window(frame.box.x0, frame.box.y0), high = to_window(frame.box.x1, frame.box.y1);
     const ImVec2 here = to_window(at.x, at.y);
@@ -471,7 +542,7 @@ class PanelDrawer {
     ui_.readout.clear();
     if (!hit.readout.empty()) {
       ui_.readout = fmt::format("{}: {}", panel_.view->title(), hit.readout);
-    } else if (hit.in_frame) {
+    } else if (hit.in_frame && !shot.drawn.frames[hit.frame].is_table()) {
       const render::Frame& frame = shot.drawn.frames[hit.frame];
       ui_.readout =
           fmt::format("{}: x {}, y {}", panel_.view->title(), render::short_number(frame.x.to_value(at.x), 5),

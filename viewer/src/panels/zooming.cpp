@@ -66,6 +66,7 @@ std::optional<Zoom> from_pixels(const Frame& frame, double x0, double x1, double
 Zoomable zoomable(const render::Drawn& drawn, std::size_t frame) {
   if (frame >= drawn.frames.size()) return {};
   const Frame &first = drawn.frames.front(), &other = drawn.frames[frame];
+  if (first.is_table() || other.is_table()) return {};
   const bool same_x =
       first.x.scale().range() == other.x.scale().range() && first.x.scale().kind() == other.x.scale().kind();
   const bool same_y =

@@ -36,8 +36,8 @@ Drawn draw_blocks_figure(const BlocksFigure& blocks) {
   figure.title = blocks.title;
   figure.caption = blocks.caption;
   Axes& axes = figure.add();
-  axes.equal_aspect = true;
   const Box extent = blocks.extent.value_or(cover_of(blocks.blocks));
+  axes.aspect = (extent.x1 - extent.x0) / (extent.y1 - extent.y0);
   axes.x = {.label = "key position (tokens)",
             .range = Range{extent.x0, extent.x1},
             .tick_style = TickStyle::tokens};

@@ -765,7 +765,7 @@ class MarkPainter {
 
 // ---- Tables ----
 
-constexpr double kColumnGap = 14;
+constexpr double kColumnGap = 14, kScrollBar = 7, kLeastThumb = 12;
 
 double row_height(const Canvas& canvas) {
   return std::ceil(1.4 * canvas.line_height(kTickFont));
@@ -796,17 +796,47 @@ std::vector<double> column_widths(const TextTable& table, const Canvas& canvas, 
   return widths;
 }
 
+// The bar and the last line of a table whose rows do not all fit into `box`.
+Scrolled draw_scrolling(const TextTable& table, Canvas& canvas, const PixelBox& box, std::size_t fitting) {
+  const Theme& theme = canvas.theme();
+  Scrolled scrolled{.shown = fitting - 1, .rows = table.rows.size()};
+  scrolled.first = std::min(table.first, scrolled.last_first());
+  const double height = row_height(canvas), bottom = box.y0 + height * static_cast<double>(scrolled.shown);
+  const double scale = (bottom - box.y0) / static_cast<double>(scrolled.rows);
+  scrolled.track = {box.x1 - canvas.px(kScrollBar), box.y0, box.x1, bottom};
+  const double least = std::min(canvas.px(kLeastThumb), bottom - box.y0);
+  const double length = std::max(scale * static_cast<double>(scrolled.shown), least);
+  const double at = box.y0 + (bottom - box.y0 - length) * static_cast<double>(scrolled.first) /
+                                 static_cast<double>(std::max<std::size_t>(1, scrolled.last_first()));
+  scrolled.thumb = {scrolled.track.x0, std::round(at), scrolled.track.x1, std::round(at + length)};
+  canvas.fill(scrolled.track, theme.grid);
+  canvas.fill(scrolled.thumb, theme.muted.with_alpha(0.7));
+
+  const std::size_t below = scrolled.rows - scrolled.first - scrolled.shown;
+  scrolled.more = {box.x0, bottom, box.x1, bottom + height};
+  scrolled.more_leads_to = below == 0 ? 0 : std::min(scrolled.first + scrolled.shown, scrolled.last_first());
+  const std::string text = below == 0   ? "▴ back to the first row"
+                           : below == 1 ? "▾ 1 more row"
+                                        : fmt::format("▾ {} more rows", below);
+  canvas.text(canvas.fitted(text, kTickFont, box.width()), kTickFont, theme.accent,
+              {box.x0, bottom + 0.5 * height}, HAlign::left, VAlign::middle, TextRole::mark);
+  return scrolled;
+}
+
 Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
                  std::vector<std::string>& notes) {
   const Theme& theme = canvas.theme();
   const double height = row_height(canvas);
   const bool headed = !table.headings.empty();
   const double top = box.y0 + (headed ? height : 0);
-  const std::vector<double> widths = column_widths(table, canvas, box.width());
   const auto fitting = static_cast<std::size_t>(std::max(0.0, std::floor((box.y1 - top) / height)));
-  // Where not all rows fit, the last line says how many are missing.
   const bool cut = fitting < table.rows.size();
-  const std::size_t shown = cut ? fitting - std::min<std::size_t>(fitting, 1) : table.rows.size();
+  std::optional<Scrolled> scrolled;
+  if (cut && fitting > 1) scrolled = draw_scrolling(table, canvas, {box.x0, top, box.x1, box.y1}, fitting);
+  const std::size_t first = scrolled ? scrolled->first : 0;
+  const std::size_t shown = scrolled ? scrolled->shown : cut ? 0 : table.rows.size();
+  const double right_edge = scrolled ? scrolled->track.x0 - canvas.px(4) : box.x1;
+  const std::vector<double> widths = column_widths(table, canvas, right_edge - box.x0);
 
   const auto write_cells = [&](const std::vector<std::string>& cells, double y, Color color, double indent) {
     double x = box.x0;
@@ -824,16 +854,17 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
     write_cells(table.headings, box.y0, theme.muted, 0);
     double right = box.x0 - canvas.px(kColumnGap);
     for (const double width : widths) right += width + canvas.px(kColumnGap);
-    canvas.rule({box.x0, top - 1}, {std::min(right, box.x1), top - 1}, {theme.line, 1, {}});
+    canvas.rule({box.x0, top - 1}, {std::min(right, right_edge), top - 1}, {theme.line, 1, {}});
   }
-  for (std::size_t r = 0; r < shown; ++r) {
+  for (std::size_t r = first; r < first + shown; ++r) {
     const TextTable::Row& row = table.rows[r];
-    const double y = top + static_cast<double>(r) * height;
-    if (row.highlighted) canvas.fill({box.x0 - canvas.px(4), y, box.x1, y + height}, theme.grid);
+    const double y = top + static_cast<double>(r - first) * height;
+    if (row.highlighted) canvas.fill({box.x0 - canvas.px(4), y, right_edge, y + height}, theme.grid);
     if (row.heading) {
       if (!row.cells.empty())
-        canvas.text(canvas.fitted(row.cells[0], {kTickFont.size, true}, box.width()), {kTickFont.size, true},
-                    theme.ink, {box.x0, y + 0.6 * height}, HAlign::left, VAlign::middle, TextRole::mark);
+        canvas.text(canvas.fitted(row.cells[0], {kTickFont.size, true}, right_edge - box.x0),
+                    {kTickFont.size, true}, theme.ink, {box.x0, y + 0.6 * height}, HAlign::left,
+                    VAlign::middle, TextRole::mark);
       continue;
     }
     double indent = 0;
@@ -844,15 +875,11 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
     }
     write_cells(row.cells, y, theme.ink, indent);
   }
-  if (cut && fitting > 0)
-    canvas.text(
-        canvas.fitted(fmt::format("… {} more rows", table.rows.size() - shown), kTickFont, box.width()),
-        kTickFont, theme.muted, {box.x0, top + (static_cast<double>(shown) + 0.5) * height}, HAlign::left,
-        VAlign::middle, TextRole::mark);
   if (cut)
     notes.push_back(fmt::format("{} of {} rows of a table left out for lack of room.",
                                 table.rows.size() - shown, table.rows.size()));
-  const double rows = std::max(1.0, std::floor((box.y1 - top) / height));
+  const auto rows = static_cast<double>(std::max<std::size_t>(1, fitting));
+  const auto low = static_cast<double>(first);
   std::vector<double> columns;
   for (double x = box.x0; const double width : widths) {
     columns.push_back(x);
@@ -860,8 +887,9 @@ Frame draw_table(const TextTable& table, Canvas& canvas, const PixelBox& box,
   }
   return {.box = box,
           .x = AxisMap(Scale(ScaleKind::linear, {0, 1}), box.x0, box.x1, false),
-          .y = AxisMap(Scale(ScaleKind::linear, {0, rows}), top, top + rows * height, false),
-          .columns = std::move(columns)};
+          .y = AxisMap(Scale(ScaleKind::linear, {low, low + rows}), top, top + rows * height, false),
+          .columns = std::move(columns),
+          .scrolled = scrolled};
 }
 
 // ---- Drawing the furniture ----
@@ -1039,12 +1067,6 @@ double AxisMap::to_value(double pixel) const {
 
 Margins measure_axes(const Axes& axes, const Canvas& canvas, double width, double height, Detail detail) {
   return furnish(axes, canvas, width, height, detail).margins;
-}
-
-double aspect_of(const Axes& axes) {
-  const Scales scales = scales_of(axes);
-  const Range x = scales.x.range(), y = scales.y.range();
-  return (x.high - x.low) / (y.high - y.low);
 }
 
 Frame draw_axes(const Axes& axes, Canvas& canvas, const PixelBox& box, Detail detail,

@@ -157,7 +157,8 @@ struct ColorBar {
 [[nodiscard]] ColorBar color_bar_of(const Heatmap& heatmap, std::string label);
 
 /// Rows of text in columns as wide as they need. In its frame y counts rows: row i lies from i to i + 1, the
-/// headings above 0, so that a pointer finds the row that it is over.
+/// headings above the first one, so that a pointer finds the row that it is over. Where not all rows fit, a
+/// bar on the right and a last line say which are shown.
 struct TextTable {
   struct Row {
     std::vector<std::string> cells = {};
@@ -168,6 +169,7 @@ struct TextTable {
   std::vector<std::string> headings = {};
   std::vector<HAlign> aligns = {};  ///< of the columns; missing ones are left
   std::vector<Row> rows = {};
+  std::size_t first = 0;  ///< row that is shown first, where not all fit
 };
 
 /// One plot, or a table.
@@ -175,7 +177,8 @@ struct Axes {
   std::string title = {};
   std::optional<TextTable> table = {};  ///< drawn instead of axes and marks
   Axis x, y;
-  bool equal_aspect = false;  ///< a unit of x is as long as a unit of y
+  double aspect =
+      0;  ///< width of the frame over its height, whatever is zoomed into; 0: what the grid leaves
   std::optional<ColorBar> color_bar = {};
   std::vector<Mark> marks = {};
 
@@ -207,11 +210,24 @@ class AxisMap {
   bool zero_band_ = false;
 };
 
+/// Which rows of a table are shown where not all fit, and what a pointer can grip to see others.
+struct Scrolled {
+  std::size_t first = 0, shown = 0, rows = 0;
+  PixelBox track, thumb;      ///< the bar: its thumb stands for the rows that are shown
+  PixelBox more;              ///< the last line
+  std::size_t more_leads_to;  ///< row that is first after a click on it
+
+  [[nodiscard]] std::size_t last_first() const { return rows - shown; }
+};
+
 /// Where a plot lies in the picture: what a pointer needs to find the value under it.
 struct Frame {
   PixelBox box;
   AxisMap x, y;
-  std::vector<double> columns = {};  ///< of a table: left edges of its columns, in pixels
+  std::vector<double> columns = {};       ///< of a table: left edges of its columns, in pixels
+  std::optional<Scrolled> scrolled = {};  ///< of a table with more rows than fit
+
+  [[nodiscard]] bool is_table() const { return !columns.empty(); }
 
   [[nodiscard]] Point to_pixel(double x_value, double y_value) const {
     return {x.to_pixel(x_value), y.to_pixel(y_value)};
@@ -229,9 +245,6 @@ struct Margins {
 /// The room that the furniture of a frame of that size needs.
 [[nodiscard]] Margins measure_axes(const Axes& axes, const Canvas& canvas, double width, double height,
                                    Detail detail);
-
-/// Width over height of the frame, for axes with equal_aspect.
-[[nodiscard]] double aspect_of(const Axes& axes);
 
 /// Draws everything; adds a sentence to `notes` for each thing that is not shown as it is.
 Frame draw_axes(const Axes& axes, Canvas& canvas, const PixelBox& box, Detail detail,

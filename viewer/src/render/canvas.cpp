@@ -113,12 +113,14 @@ Theme Theme::make(bool dark) {
             .ink = {228, 228, 232},
             .muted = {158, 160, 168},
             .line = {112, 114, 122},
-            .grid = {46, 48, 54}};
+            .grid = {46, 48, 54},
+            .accent = {102, 178, 255}};
   return {.background = {255, 255, 255},
           .ink = {32, 33, 38},
           .muted = {98, 100, 110},
           .line = {130, 132, 140},
-          .grid = {234, 235, 239}};
+          .grid = {234, 235, 239},
+          .accent = {0, 94, 184}};
 }
 
 Canvas::Canvas(int width, int height, double ui_scale, const Theme& theme)

@@ -14,7 +14,7 @@ namespace muse::render {
 
 /// The colours of a figure's furniture; data has its own.
 struct Theme {
-  Color background, ink, muted, line, grid;
+  Color background, ink, muted, line, grid, accent;
 
   /// Near-black on white, or near-white on near-black.
   [[nodiscard]] static Theme make(bool dark);

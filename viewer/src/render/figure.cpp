@@ -86,8 +86,7 @@ std::vector<PixelBox> Figure::lay_out(const Canvas& canvas, const PixelBox& area
       const auto row = static_cast<std::size_t>(cell.row), col = static_cast<std::size_t>(cell.col);
       PixelBox box{across.begin[col], down.begin[row], across.end(cell.col, cell.col_span),
                    down.end(cell.row, cell.row_span)};
-      if (cell.axes.equal_aspect && box.width() > 0 && box.height() > 0)
-        box = shaped(box, aspect_of(cell.axes));
+      if (cell.axes.aspect > 0 && box.width() > 0 && box.height() > 0) box = shaped(box, cell.axes.aspect);
       boxes[i] = {std::round(box.x0), std::round(box.y0), std::round(box.x1), std::round(box.y1)};
       const Margins margins = measure_axes(cell.axes, canvas, boxes[i].width(), boxes[i].height(), detail);
       const auto last_row = row + static_cast<std::size_t>(cell.row_span) - 1;
@@ -167,6 +166,8 @@ Drawn Figure::draw_once(const std::vector<std::string>& notes) const {
 }
 
 Drawn Figure::draw() const {
+  for (const auto& cell : cells_)
+    if (cell->axes.table) cell->axes.table->first = options_.first_row;
   // Notes are known once the marks are drawn, but take room from them: draw again until both agree.
   Drawn drawn = draw_once({});
   for (int again = 0; again < 3 && !drawn.notes.empty(); ++again) {

@@ -17,7 +17,10 @@ struct FigureOptions {
   int height = 700;     ///< pixels of the picture
   double ui_scale = 1;  ///< 2 on a HiDPI screen: text and lines are twice as large
   bool dark = false;
-  bool minimap = true;  ///< beside a zoomed map; the window has one of its own
+  bool minimap = true;        ///< beside a zoomed map; the window has one of its own
+  std::size_t first_row = 0;  ///< of tables with more rows than fit
+
+  friend bool operator==(const FigureOptions&, const FigureOptions&) = default;
 };
 
 /// A picture, and what is where in it.

@@ -85,12 +85,9 @@ class AttentionContent : public ViewContent {
       add_values(difference_, panels_[0], differences);
       Axes& axes = figure.add(0, col++);
       axes.title = "A − B, cell by cell";
-      ViewSettings view = state_.view;
-      view.range = {};
-      view.scale.reset();
-      view.colormap.reset();
-      add_map(axes, panels_[0], difference_, quantity_scale(std::span<const float>(differences), true, view),
-              selection, options.dark, "difference of cells");
+      add_map(axes, panels_[0], difference_,
+              difference_scale(std::span<const float>(differences), state_.view), selection, options.dark,
+              "difference of cells");
     } else if (options.minimap && state_.view.zoom && options.width >= 700 * options.ui_scale) {
       figure.col_weights = {1, 0.22};
       add_minimap(figure.add(0, 1), options.dark);
@@ -100,11 +97,8 @@ class AttentionContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const bool is_difference = panels_.size() == 2 && hit.frame == 2;
     if (hit.frame >= panels_.size() && !is_difference) return hit;
     const Panel& panel = panels_[is_difference ? 0 : hit.frame];
@@ -220,7 +214,7 @@ class AttentionContent : public ViewContent {
         sorted() ? fmt::format(", sorted by cluster of level {} (place)", level_) : " position (tokens)";
     const Range x{static_cast<double>(keys_.begin), static_cast<double>(keys_.end)};
     const Range y{static_cast<double>(queries_.begin), static_cast<double>(queries_.end)};
-    axes.equal_aspect = x.high - x.low == y.high - y.low;
+    axes.aspect = static_cast<double>(panel.pyramid->keys()) / static_cast<double>(panel.pyramid->queries());
     axes.x = {.label = "key" + order, .brief = "key", .range = x, .tick_style = TickStyle::tokens};
     axes.y = {.label = "query" + order,
               .brief = "query",
@@ -286,7 +280,7 @@ class AttentionContent : public ViewContent {
     const auto Nq = static_cast<double>(panel.pyramid->queries()),
                Nk = static_cast<double>(panel.pyramid->keys());
     axes.title = "Part shown";
-    axes.equal_aspect = true;
+    axes.aspect = Nk / Nq;
     axes.x = {.range = Range{0, Nk}, .tick_style = TickStyle::tokens};
     axes.y = {.range = Range{0, Nq}, .reversed = true, .tick_style = TickStyle::tokens};
     Rects blocks{.fill = theme.grid, .outline = theme.line};

@@ -51,16 +51,12 @@ class BlockErrorContent : public ViewContent {
       std::vector<double> differences;
       for (const BlockPart& part : parts_[0]->blocks)
         if (part.block.level >= 0) differences.push_back(difference_at(part));
-      ViewSettings view = state_.view;
-      view.range = {};
-      view.scale.reset();
-      view.colormap.reset();
       Axes& axes = figure.add(0, col++);
-      axes.title = "A − B: below zero A errs less";
+      axes.title = "A − B";
       add_blocks(axes,
                  {.parts = parts_[0].get(),
                   .value = [this](const BlockPart& part) { return difference_at(part); },
-                  .quantity = quantity_scale(std::span<const double>(differences), true, view),
+                  .quantity = difference_scale(std::span<const double>(differences), state_.view),
                   .value_label = "difference"},
                  state_, selection, options.dark);
     }
@@ -74,11 +70,8 @@ class BlockErrorContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const Frame& f = drawn.frames[hit.frame];
     const BlockPart* part = nullptr;
     const std::size_t maps = parts_.size() + (same_blocks() ? 1 : 0);
@@ -87,8 +80,7 @@ class BlockErrorContent : public ViewContent {
                       f.x.to_value(at.x));
     } else {
       const auto worst = worst_blocks();
-      const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < std::ssize(worst)) part = worst[static_cast<std::size_t>(row)];
+      if (const auto row = table_row(f, at, worst.size())) part = worst[*row];
       if (part != nullptr)
         hit.zoom =
             Zoom{{static_cast<double>(part->block.key_begin), static_cast<double>(part->block.key_end)},
@@ -107,17 +99,16 @@ class BlockErrorContent : public ViewContent {
 
   [[nodiscard]] Numbers numbers() const override {
     Numbers numbers;
-    numbers.columns = {"slot",    "level",      "query_begin", "query_end",  "key_begin",
-                       "key_end", "clusters_q", "clusters_k",  "operations", "exact_mass",
-                       "mass",    "lse_bias",   "alone",       "squared",    "share"};
+    numbers.columns = {kBlockColumns.begin(), kBlockColumns.end()};
+    numbers.columns.insert(numbers.columns.end(), {"clusters_q", "clusters_k", "operations"});
+    numbers.columns.insert(numbers.columns.end(), kPartColumns.begin(), kPartColumns.end());
     for (std::size_t s = 0; s < parts_.size(); ++s)
-      for (const BlockPart& part : parts_[s]->blocks)
-        numbers.add({static_cast<double>(s), static_cast<double>(part.block.level),
-                     static_cast<double>(part.block.query_begin), static_cast<double>(part.block.query_end),
-                     static_cast<double>(part.block.key_begin), static_cast<double>(part.block.key_end),
-                     static_cast<double>(part.clusters_q), static_cast<double>(part.clusters_k),
-                     part.operations, part.error.exact_mass, part.error.mass, part.error.lse_bias,
-                     part.error.alone, part.error.squared, part.error.share});
+      for (const BlockPart& part : parts_[s]->blocks) {
+        add_place(numbers, s, part.block);
+        numbers.add(
+            {static_cast<double>(part.clusters_q), static_cast<double>(part.clusters_k), part.operations});
+        add_part(numbers, part.error);
+      }
     return numbers;
   }
 
@@ -184,6 +175,7 @@ class BlockErrorContent : public ViewContent {
     std::string text = subject_of(*session_, state_);
     if (parts_.size() == 2 && !same_blocks())
       text += " A and B cut the matrix into other blocks: no difference is shown.";
+    if (same_blocks()) text += " A − B: below zero A errs less.";
     for (std::size_t s = 0; s < parts_.size(); ++s) {
       double share = 0;
       for (const BlockPart& part : parts_[s]->blocks) share += part.error.share;

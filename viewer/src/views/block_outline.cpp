@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
-
 #include "views/block_parts_axes.h"
 
 namespace muse::viewer {
@@ -43,31 +41,17 @@ class BlockOutlineContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
-    const Frame& f = drawn.frames[hit.frame];
-    const double query = f.y.to_value(at.y), key = f.x.to_value(at.x);
-    const BlockPart* part = block_at(parts_[hit.frame], query, key);
-    if (part == nullptr) return hit;
-    hit.target = {.query = static_cast<Index>(std::floor(query)),
-                  .key = static_cast<Index>(std::floor(key)),
-                  .block = part->block};
-    hit.readout =
-        fmt::format("query {}, key {} · {}", *hit.target.query, *hit.target.key, block_text(part->block));
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
+    point_at_block(hit, parts_[hit.frame], drawn.frames[hit.frame], at);
     return hit;
   }
 
   [[nodiscard]] Numbers numbers() const override {
     Numbers numbers;
-    numbers.columns = {"slot", "level", "query_begin", "query_end", "key_begin", "key_end"};
+    numbers.columns = {kBlockColumns.begin(), kBlockColumns.end()};
     for (std::size_t s = 0; s < parts_.size(); ++s)
-      for (const BlockPart& part : parts_[s].blocks)
-        numbers.add({static_cast<double>(s), static_cast<double>(part.block.level),
-                     static_cast<double>(part.block.query_begin), static_cast<double>(part.block.query_end),
-                     static_cast<double>(part.block.key_begin), static_cast<double>(part.block.key_end)});
+      for (const BlockPart& part : parts_[s].blocks) add_place(numbers, s, part.block);
     return numbers;
   }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 namespace muse::viewer {
@@ -35,6 +36,24 @@ const BlockPart* block_at(const BlockParts& parts, double query, double key) {
   return nullptr;
 }
 
+const BlockPart* point_at_block(Hit& hit, const BlockParts& parts, const Frame& frame, Point at) {
+  const double query = frame.y.to_value(at.y), key = frame.x.to_value(at.x);
+  const BlockPart* part = block_at(parts, query, key);
+  if (part == nullptr) return nullptr;
+  hit.target.block = part->block;
+  hit.target.query = static_cast<Index>(std::floor(query));
+  hit.target.key = static_cast<Index>(std::floor(key));
+  hit.readout =
+      fmt::format("query {}, key {} · {}", *hit.target.query, *hit.target.key, block_text(part->block));
+  return part;
+}
+
+void add_place(Numbers& numbers, std::size_t slot, const Block& block) {
+  numbers.add({static_cast<double>(slot), static_cast<double>(block.level),
+               static_cast<double>(block.query_begin), static_cast<double>(block.query_end),
+               static_cast<double>(block.key_begin), static_cast<double>(block.key_end)});
+}
+
 void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, const Selection& selection,
                 bool dark) {
   const Theme theme = Theme::make(dark);
@@ -45,7 +64,7 @@ void add_blocks(Axes& axes, const BlockAxes& blocks, const ViewState& state, con
     Nk = std::max(Nk, static_cast<double>(part.block.key_end));
     levels = std::max(levels, part.block.level + 1);
   }
-  axes.equal_aspect = !state.view.zoom;
+  axes.aspect = Nk / Nq;
   axes.x = {.label = "key position (tokens)",
             .brief = "key",
             .range = state.view.zoom ? state.view.zoom->x : Range{0, Nk},

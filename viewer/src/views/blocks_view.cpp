@@ -80,11 +80,8 @@ class BlocksContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     if (hit.frame == panels_.size()) {
       const auto level = static_cast<Index>(std::lround(drawn.frames[hit.frame].x.to_value(at.x)));
       const auto levels = static_cast<Index>(panels_.front().parts->error_up_to.size()) - 1;
@@ -96,45 +93,27 @@ class BlocksContent : public ViewContent {
       }
     }
     if (hit.frame >= panels_.size()) return hit;
-    const Frame& f = drawn.frames[hit.frame];
-    const double query = f.y.to_value(at.y), key = f.x.to_value(at.x);
-    const BlockPart* part = block_at(*panels_[hit.frame].parts, query, key);
-    if (part == nullptr) return hit;
-    hit.target.block = part->block;
-    hit.target.query = static_cast<Index>(std::floor(query));
-    hit.target.key = static_cast<Index>(std::floor(key));
-    hit.readout =
-        fmt::format("query {}, key {} · {} · error {} (8.5), share {} (8.6), mass {}", *hit.target.query,
-                    *hit.target.key, block_text(part->block), short_number(part->error.alone, 4),
-                    short_number(part->error.share, 4), short_number(part->error.exact_mass, 4));
+    if (const BlockPart* part = point_at_block(hit, *panels_[hit.frame].parts, drawn.frames[hit.frame], at))
+      hit.readout +=
+          fmt::format(" · error {} (8.5), share {} (8.6), mass {}", short_number(part->error.alone, 4),
+                      short_number(part->error.share, 4), short_number(part->error.exact_mass, 4));
     return hit;
   }
 
   [[nodiscard]] Numbers numbers() const override {
     Numbers numbers;
-    numbers.columns = {"slot",
-                       "level",
-                       "query_begin",
-                       "query_end",
-                       "key_begin",
-                       "key_end",
-                       "error",
-                       "share",
-                       "mass",
-                       "operations",
-                       "of_exact_operations",
-                       "clusters_q",
-                       "clusters_k",
-                       "error_up_to_level"};
+    numbers.columns = {kBlockColumns.begin(), kBlockColumns.end()};
+    numbers.columns.insert(numbers.columns.end(),
+                           {"error", "share", "mass", "operations", "of_exact_operations", "clusters_q",
+                            "clusters_k", "error_up_to_level"});
     for (std::size_t s = 0; s < panels_.size(); ++s)
-      for (const BlockPart& part : panels_[s].parts->blocks)
-        numbers.add({static_cast<double>(s), static_cast<double>(part.block.level),
-                     static_cast<double>(part.block.query_begin), static_cast<double>(part.block.query_end),
-                     static_cast<double>(part.block.key_begin), static_cast<double>(part.block.key_end),
-                     part.error.alone, part.error.share, part.error.exact_mass, part.operations,
+      for (const BlockPart& part : panels_[s].parts->blocks) {
+        add_place(numbers, s, part.block);
+        numbers.add({part.error.alone, part.error.share, part.error.exact_mass, part.operations,
                      cost_of(part, s), static_cast<double>(part.clusters_q),
                      static_cast<double>(part.clusters_k),
                      panels_[s].parts->error_up_to[static_cast<std::size_t>(part.block.level + 1)]});
+      }
     return numbers;
   }
 
@@ -266,7 +245,7 @@ class BlocksContent : public ViewContent {
     map.extent = {0, 0, Nk, Nq};
     map.scale = Scale(ScaleKind::linear,
                       percentile_range(std::span<const float>(share.values), 0, 99.5, ScaleKind::linear));
-    axes.equal_aspect = !state_.view.zoom;
+    axes.aspect = Nk / Nq;
     axes.x = {.label = "key position (tokens)",
               .range = state_.view.zoom ? state_.view.zoom->x : Range{0, Nk},
               .tick_style = TickStyle::tokens};
@@ -332,7 +311,7 @@ class BlocksView : public View {
   [[nodiscard]] std::string_view name() const override { return "blocks"; }
   [[nodiscard]] std::string_view title() const override { return "Blocks"; }
   [[nodiscard]] std::string_view help() const override {
-    return "the causal decomposition, by level, error, mass or cost; level by level with --up-to-level";
+    return "the causal decomposition by level, error, mass or cost; it plays level by level";
   }
   [[nodiscard]] std::shared_ptr<const ViewContent> outline(const std::shared_ptr<const DumpSession>& session,
                                                            const ViewState& state) const override {

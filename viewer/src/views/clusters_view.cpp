@@ -7,16 +7,13 @@
 
 #include "muse/check.h"
 #include "views/block_parts_axes.h"
-#include "views/view_parts.h"
+#include "views/cluster_marks.h"
 #include "views/views.h"
 
 namespace muse::viewer {
 namespace {
 
 using namespace render;
-
-constexpr std::ptrdiff_t kCrowd = 40;  // more clusters than that are drawn lightly
-constexpr double kReach = 9;           // logical pixels from the pointer to a point that it hits
 
 struct Panel {
   Slot slot;
@@ -52,28 +49,15 @@ class ClustersContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const Panel& panel = panels_[hit.frame / 2];
     const bool queries = hit.frame % 2 == 0;
     const ProjectedSide& side = queries ? panel.projection->queries : panel.projection->keys;
-    const Frame& f = drawn.frames[hit.frame];
-    double nearest = kReach * kReach;
-    Index found = -1;
-    for (Index n = 0; n < side.xy.rows(); ++n) {
-      const Point p = f.to_pixel(side.xy(n, 0), side.xy(n, 1));
-      const double distance = (p.x - at.x) * (p.x - at.x) + (p.y - at.y) * (p.y - at.y);
-      if (distance < nearest) {
-        nearest = distance;
-        found = n;
-      }
-    }
-    if (found < 0) return hit;
-    const Index token = side.first + found;
-    const Index cluster = side.labels[static_cast<std::size_t>(found)];
+    const std::optional<Index> found = token_at(drawn.frames[hit.frame], at, side.xy);
+    if (!found) return hit;
+    const Index token = side.first + *found;
+    const Index cluster = side.labels[static_cast<std::size_t>(*found)];
     hit.target.block = panel.projection->block;
     (queries ? hit.target.query : hit.target.key) = token;
     (queries ? hit.target.query_cluster : hit.target.key_cluster) = cluster;
@@ -117,15 +101,8 @@ class ClustersContent : public ViewContent {
   }
 
   void set_axes(Axes& axes, const ProjectedSide& side, const char* what) const {
-    const auto share = [&](std::size_t a) {
-      return fmt::format("{} axis {} ({:.3g} % of the variance)", what, a + 1, 100 * side.axes.share[a]);
-    };
-    const auto brief = [&](std::size_t a) {
-      return fmt::format("axis {} ({:.2g} %)", a + 1, 100 * side.axes.share[a]);
-    };
-    axes.equal_aspect = false;
-    axes.x = {.label = share(0), .brief = brief(0), .grid = true};
-    axes.y = {.label = share(1), .brief = brief(1), .grid = true};
+    axes.x = principal_axis(side.axes, 0, what);
+    axes.y = principal_axis(side.axes, 1, what);
     if (state_.view.zoom) {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
@@ -144,7 +121,7 @@ class ClustersContent : public ViewContent {
 
   // All points; those that are not `lit` lie below, in grey.
   void add_points(Axes& axes, const ProjectedSide& side, const std::vector<char>& lit, bool dark) const {
-    const double size = std::clamp(90.0 / std::sqrt(static_cast<double>(side.xy.rows())), 1.6, 5.0);
+    const double size = token_size(side.xy.rows());
     const bool all = lit.empty();
     const Color gray = Theme::make(dark).line.with_alpha(0.28);
     Scatter below{.color = gray, .size = size, .halo = false};
@@ -161,57 +138,22 @@ class ClustersContent : public ViewContent {
   }
 
   void add_shapes(Axes& axes, const ProjectedSide& side, const std::vector<char>& lit_clusters) const {
-    const bool all = lit_clusters.empty();
-    const auto shown =
-        all ? std::ssize(side.shapes) : std::count(lit_clusters.begin(), lit_clusters.end(), 1);
-    const bool crowd = shown > kCrowd;
-    Ellipses ellipses{.width = crowd ? 0.7 : 1.2, .fill = crowd ? 0.0 : 0.12};
+    if (state_.view.ellipses) add_ellipses(axes, side.shapes, lit_clusters);
+    if (!state_.view.hulls) return;
     for (std::size_t c = 0; c < side.shapes.size(); ++c) {
       const ClusterShape& shape = side.shapes[c];
-      if (shape.count == 0 || (!all && lit_clusters[c] == 0)) continue;
-      const Color color = categorical(static_cast<Index>(c));
-      if (state_.view.ellipses && shape.count > 1) {
-        ellipses.ellipses.push_back({shape.x, shape.y, shape.rx, shape.ry, shape.angle});
-        ellipses.colors.push_back(color.with_alpha(crowd ? 0.35 : 0.9));
-      }
-      if (state_.view.hulls && shape.hull.size() > 2) {
-        Line hull{.color = color.with_alpha(0.8), .width = 1, .closed = true};
-        for (const auto& [x, y] : shape.hull) hull.x.push_back(x), hull.y.push_back(y);
-        axes.add(std::move(hull));
-      }
+      if (shape.hull.size() < 3 || (!lit_clusters.empty() && lit_clusters[c] == 0)) continue;
+      Line hull{.color = categorical(static_cast<Index>(c)).with_alpha(0.8), .width = 1, .closed = true};
+      for (const auto& [x, y] : shape.hull) hull.x.push_back(x), hull.y.push_back(y);
+      axes.add(std::move(hull));
     }
-    if (!ellipses.ellipses.empty()) {
-      ellipses.label = "1σ of a cluster";
-      ellipses.color = Color{128, 128, 136};
-      axes.add(std::move(ellipses));
-    }
-  }
-
-  void add_centroids(Axes& axes, const ProjectedSide& side, const std::vector<char>& lit_clusters,
-                     const char* label, bool dark) const {
-    const double size = side.centroids.rows() > kCrowd ? 3.5 : 6;
-    Scatter centroids{
-        .label = label, .color = Theme::make(dark).ink, .marker = Marker::diamond, .size = size};
-    for (Index c = 0; c < side.centroids.rows(); ++c) {
-      const auto i = static_cast<std::size_t>(c);
-      if (side.shapes[i].count == 0 || (!lit_clusters.empty() && lit_clusters[i] == 0)) continue;
-      centroids.x.push_back(side.centroids(c, 0));
-      centroids.y.push_back(side.centroids(c, 1));
-    }
-    if (!centroids.x.empty()) axes.add(std::move(centroids));
   }
 
   void add_token(Axes& axes, const ProjectedSide& side, const std::optional<Index>& token, const char* what,
                  bool dark) const {
     if (!token || *token < side.first || *token >= side.first + side.xy.rows()) return;
-    const Index n = *token - side.first;
-    Scatter ring{.label = fmt::format("{} {}", what, token_name(*session_, *token)),
-                 .color = Theme::make(dark).ink,
-                 .marker = Marker::ring,
-                 .size = 11};
-    ring.x = {side.xy(n, 0)};
-    ring.y = {side.xy(n, 1)};
-    axes.add(std::move(ring));
+    add_ring(axes, side.xy, *token - side.first, fmt::format("{} {}", what, token_name(*session_, *token)),
+             dark);
   }
 
   void add_queries(Axes& axes, std::size_t s, const Selection& selection, bool dark) const {
@@ -219,7 +161,7 @@ class ClustersContent : public ViewContent {
     const ProjectedSide& side = panel.projection->queries;
     axes.title = fmt::format("{}Queries {}", panels_.size() > 1 ? (s == 0 ? "A: " : "B: ") : "",
                              span_text(side.first, side.first + side.xy.rows()));
-    set_axes(axes, side, state_.view.basis == Basis::joint ? "joint" : "query");
+    set_axes(axes, side, state_.view.basis == Basis::joint ? "joint " : "query ");
     const std::optional<Index> cluster = query_cluster(panel, selection);
     std::vector<char> lit, lit_clusters;
     if (cluster || !counted_.all()) {
@@ -232,7 +174,7 @@ class ClustersContent : public ViewContent {
     }
     add_shapes(axes, side, lit_clusters);
     add_points(axes, side, lit, dark);
-    add_centroids(axes, side, lit_clusters, "q̄, centroid of the home's queries", dark);
+    add_centroids(axes, side.centroids, side.shapes, lit_clusters, "q̄, centroid of the home's queries", dark);
     add_token(axes, side, selection.shown().query, "query", dark);
   }
 
@@ -242,7 +184,7 @@ class ClustersContent : public ViewContent {
     const ProjectedSide& side = projection.keys;
     axes.title = fmt::format("{}Keys {}", panels_.size() > 1 ? (s == 0 ? "A: " : "B: ") : "",
                              span_text(side.first, side.first + side.xy.rows()));
-    set_axes(axes, side, state_.view.basis == Basis::joint ? "joint" : "key");
+    set_axes(axes, side, state_.view.basis == Basis::joint ? "joint " : "key ");
     const std::optional<Index> i = query_cluster(panel, selection), j = key_cluster(panel, selection);
     const auto Ck = static_cast<Index>(side.shapes.size());
     // In the light: the selected key cluster, else what the query cluster retrieves.
@@ -260,7 +202,7 @@ class ClustersContent : public ViewContent {
         lit.push_back(lit_clusters[static_cast<std::size_t>(label)]);
     add_shapes(axes, side, lit_clusters);
     add_points(axes, side, lit, dark);
-    add_centroids(axes, side, {}, "k̄, plain centroid", dark);
+    add_centroids(axes, side.centroids, side.shapes, {}, "k̄, plain centroid", dark);
     if (i) {
       Arrows arrows{.label = fmt::format("to k̃ (3.4), as query cluster {} tilts it", *i),
                     .color = dark ? Color{255, 120, 110} : Color{200, 30, 30},

@@ -128,9 +128,8 @@ class HistogramContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    if (frame_at(drawn, at) < 0) return hit;
-    hit.in_frame = true;
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const double position = quantity_.scale.to_unit(drawn.frames[0].x.to_value(at.x));
     const auto bin =
         static_cast<std::ptrdiff_t>(std::floor(position * static_cast<double>(state_.view.bins)));
@@ -227,7 +226,8 @@ class HistogramView : public View {
   [[nodiscard]] std::string_view name() const override { return "histogram"; }
   [[nodiscard]] std::string_view title() const override { return "Histogram"; }
   [[nodiscard]] std::string_view help() const override {
-    return "how the error by --metric is distributed over queries, pairs of clusters or blocks";
+    return "how many queries, pairs of clusters or blocks err how much; a drag selects a range for the other "
+           "views";
   }
   [[nodiscard]] FigureOptions default_size() const override { return {.width = 1000, .height = 560}; }
   [[nodiscard]] bool follows_filter() const override { return true; }

@@ -56,9 +56,13 @@ class InspectorContent : public ViewContent {
     const auto fitting =
         static_cast<std::size_t>(std::max(8.0, (options.height - 150 * options.ui_scale) / row_height));
     const auto most_columns =
-        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 420.0 : 270.0) / options.ui_scale));
+        static_cast<std::size_t>(std::max(1.0, options.width / (two ? 470.0 : 330.0) / options.ui_scale));
     std::size_t columns = std::clamp<std::size_t>((rows.size() + fitting - 1) / fitting, 1, most_columns);
+    // Two halves that both scroll are harder to read than one table.
+    if (columns == 2 && rows.size() > 2 * fitting) columns = 1;
     const std::size_t each = (rows.size() + columns - 1) / columns;
+    // Beside two slots and their difference formulas have room only where names have it too.
+    const bool formulas = !two || options.width / static_cast<double>(columns) >= 500 * options.ui_scale;
     for (std::size_t c = 0; c < columns; ++c) {
       TextTable table;
       table.headings = {"quantity", two ? "A" : "value"};
@@ -67,10 +71,15 @@ class InspectorContent : public ViewContent {
         table.headings.insert(table.headings.end(), {"B", "B − A"});
         table.aligns.insert(table.aligns.end(), {HAlign::right, HAlign::right});
       }
-      table.headings.emplace_back("formula");
-      table.aligns.push_back(HAlign::left);
+      if (formulas) {
+        table.headings.emplace_back("formula");
+        table.aligns.push_back(HAlign::left);
+      }
       for (std::size_t r = c * each; r < std::min(rows.size(), (c + 1) * each); ++r)
         table.rows.push_back(rows[r]);
+      if (!formulas)
+        for (TextTable::Row& row : table.rows)
+          if (!row.heading) row.cells.pop_back();
       figure.add(0, static_cast<int>(c)).table = std::move(table);
     }
     figure.caption =
@@ -82,11 +91,7 @@ class InspectorContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    hit.in_frame = frame >= 0;
-    hit.frame = static_cast<std::size_t>(std::max(frame, 0));
-    return hit;
+    return hit_of_frame(drawn, at);
   }
 
   [[nodiscard]] Numbers numbers() const override {
@@ -214,6 +219,8 @@ class InspectorContent : public ViewContent {
     add("  far field, 10⁹", run->operations.far_field / 1e9, "(4.1)–(4.5)");
     add("  retrieval, 10⁹", run->operations.retrieval / 1e9, "(5.2)");
     add("time, ms", 1e3 * run->seconds);
+    if (std::any_of(state_.slots.begin(), state_.slots.end(), [](const Slot& s) { return s.on_gpu(); }))
+      add_count("computed on the GPU (1) or the CPU (0)", slot.on_gpu() ? 1 : 0);
     add_count("queries", queries_of(*session_, slot));
     add_count("keys", keys_of(*session_, slot));
     add_count("dimension D", session_->dump().dim());

@@ -7,16 +7,13 @@
 
 #include "muse/check.h"
 #include "views/block_parts_axes.h"
-#include "views/view_parts.h"
+#include "views/cluster_marks.h"
 #include "views/views.h"
 
 namespace muse::viewer {
 namespace {
 
 using namespace render;
-
-constexpr std::ptrdiff_t kCrowd = 40;  // more clusters than that are drawn lightly
-constexpr double kReach = 9;
 
 struct Panel {
   Slot slot;
@@ -58,11 +55,8 @@ class KmeansContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     if (hit.frame >= panels_.size()) {
       const auto pass = static_cast<std::ptrdiff_t>(std::lround(drawn.frames[hit.frame].x.to_value(at.x)));
       if (pass >= 0 && pass < std::ssize(panels_.front().passes->passes)) {
@@ -73,24 +67,16 @@ class KmeansContent : public ViewContent {
       return hit;
     }
     const Panel& panel = panels_[hit.frame];
-    const Frame& f = drawn.frames[hit.frame];
-    double nearest = kReach * kReach;
-    Index found = -1;
-    for (Index n = 0; n < panel.passes->xy.rows(); ++n) {
-      const Point p = f.to_pixel(panel.passes->xy(n, 0), panel.passes->xy(n, 1));
-      const double distance = (p.x - at.x) * (p.x - at.x) + (p.y - at.y) * (p.y - at.y);
-      if (distance < nearest) nearest = distance, found = n;
-    }
-    if (found < 0) return hit;
-    const Index token = panel.passes->range.begin + found;
+    const std::optional<Index> found = token_at(drawn.frames[hit.frame], at, panel.passes->xy);
+    if (!found) return hit;
+    const Index token = panel.passes->range.begin + *found;
+    const Index cluster = shown(panel).labels[static_cast<std::size_t>(*found)];
     const bool keys = state_.view.side == Side::keys;
     (keys ? hit.target.key : hit.target.query) = token;
     hit.target.block = panel.passes->block;
-    (keys ? hit.target.key_cluster : hit.target.query_cluster) =
-        shown(panel).labels[static_cast<std::size_t>(found)];
-    hit.readout =
-        fmt::format("{} {} · cluster {} after {}", keys ? "key" : "query", token_name(*session_, token),
-                    shown(panel).labels[static_cast<std::size_t>(found)], pass_text(panel));
+    (keys ? hit.target.key_cluster : hit.target.query_cluster) = cluster;
+    hit.readout = fmt::format("{} {} · cluster {} after {}", keys ? "key" : "query",
+                              token_name(*session_, token), cluster, pass_text(panel));
     return hit;
   }
 
@@ -126,14 +112,8 @@ class KmeansContent : public ViewContent {
     const KmeansPasses& passes = *panel.passes;
     const KmeansPass& pass = shown(panel);
     if (panels_.size() > 1) axes.title = fmt::format("{}: {}", s == 0 ? "A" : "B", pass_text(panel));
-    const auto share = [&](std::size_t a) {
-      return fmt::format("axis {} ({:.3g} % of the variance)", a + 1, 100 * passes.axes.share[a]);
-    };
-    const auto brief = [&](std::size_t a) {
-      return fmt::format("axis {} ({:.2g} %)", a + 1, 100 * passes.axes.share[a]);
-    };
-    axes.x = {.label = share(0), .brief = brief(0), .grid = true};
-    axes.y = {.label = share(1), .brief = brief(1), .grid = true};
+    axes.x = principal_axis(passes.axes, 0, "");
+    axes.y = principal_axis(passes.axes, 1, "");
     // The axes stay while passes are played.
     axes.x.range = state_.view.zoom ? state_.view.zoom->x
                                     : padded({passes.xy.col(0).minCoeff(), passes.xy.col(0).maxCoeff()},
@@ -141,22 +121,8 @@ class KmeansContent : public ViewContent {
     axes.y.range = state_.view.zoom ? state_.view.zoom->y
                                     : padded({passes.xy.col(1).minCoeff(), passes.xy.col(1).maxCoeff()},
                                              ScaleKind::linear, 0.04);
-    const bool crowd = std::ssize(pass.shapes) > kCrowd;
-    if (state_.view.ellipses) {
-      Ellipses ellipses{.label = "1σ of a cluster",
-                        .color = Color{128, 128, 136},
-                        .width = crowd ? 0.7 : 1.2,
-                        .fill = crowd ? 0.0 : 0.1};
-      for (std::size_t c = 0; c < pass.shapes.size(); ++c) {
-        const ClusterShape& shape = pass.shapes[c];
-        if (shape.count < 2) continue;
-        ellipses.ellipses.push_back({shape.x, shape.y, shape.rx, shape.ry, shape.angle});
-        ellipses.colors.push_back(categorical(static_cast<Index>(c)).with_alpha(crowd ? 0.35 : 0.9));
-      }
-      if (!ellipses.ellipses.empty()) axes.add(std::move(ellipses));
-    }
-    Scatter tokens{.size = std::clamp(90.0 / std::sqrt(static_cast<double>(passes.xy.rows())), 1.6, 5.0),
-                   .halo = false};
+    if (state_.view.ellipses) add_ellipses(axes, pass.shapes, {});
+    Scatter tokens{.size = token_size(passes.xy.rows()), .halo = false};
     for (Index n = 0; n < passes.xy.rows(); ++n) {
       tokens.x.push_back(passes.xy(n, 0));
       tokens.y.push_back(passes.xy(n, 1));
@@ -172,26 +138,10 @@ class KmeansContent : public ViewContent {
         moves.arrows.push_back({before(c, 0), before(c, 1), pass.centroids(c, 0), pass.centroids(c, 1)});
       axes.add(std::move(moves));
     }
-    Scatter centroids{.label = "centroids",
-                      .color = Theme::make(dark).ink,
-                      .marker = Marker::diamond,
-                      .size = crowd ? 3.5 : 6.0};
-    for (Index c = 0; c < pass.centroids.rows(); ++c) {
-      if (pass.shapes[static_cast<std::size_t>(c)].count == 0) continue;
-      centroids.x.push_back(pass.centroids(c, 0));
-      centroids.y.push_back(pass.centroids(c, 1));
-    }
-    axes.add(std::move(centroids));
+    add_centroids(axes, pass.centroids, pass.shapes, {}, "centroids", dark);
     const auto& token = state_.view.side == Side::keys ? selection.shown().key : selection.shown().query;
     if (token && *token >= passes.range.begin && *token < passes.range.end) {
-      const Index n = *token - passes.range.begin;
-      Scatter ring{.label = token_name(*session_, *token),
-                   .color = Theme::make(dark).ink,
-                   .marker = Marker::ring,
-                   .size = 11};
-      ring.x = {passes.xy(n, 0)};
-      ring.y = {passes.xy(n, 1)};
-      axes.add(std::move(ring));
+      add_ring(axes, passes.xy, *token - passes.range.begin, token_name(*session_, *token), dark);
     }
   }
 
@@ -248,6 +198,7 @@ class KmeansContent : public ViewContent {
 
   [[nodiscard]] std::string caption() const {
     std::string text = subject_of(*session_, state_);
+    if (state_.a().on_gpu()) text += " The passes are played on the CPU.";
     const KmeansPasses& first = *panels_.front().passes;
     const KmeansPass& pass = shown(panels_.front());
     text += fmt::format(

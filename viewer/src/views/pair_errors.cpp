@@ -86,15 +86,11 @@ class PairErrorContent : public ViewContent {
       std::size_t cell = 0;
       for (const Index i : panels_[0].rows)
         for (const Index j : panels_[0].cols) difference.values[cell++] -= value_of(b.at(i, j));
-      ViewSettings view = state_.view;
-      view.range = {};
-      view.scale.reset();
-      view.colormap.reset();
       const QuantityScale signed_scale =
-          quantity_scale(std::span<const float>(difference.values), true, view);
+          difference_scale(std::span<const float>(difference.values), state_.view);
       Axes& axes = figure.add(0, col++);
-      add_map(axes, panels_[0], std::move(difference), signed_scale, "A − B: below zero A errs less",
-              "difference", selection, options.dark);
+      add_map(axes, panels_[0], std::move(difference), signed_scale, "A − B", "difference", selection,
+              options.dark);
     }
     if (wide) {
       figure.col_weights.assign(static_cast<std::size_t>(col), 1.15);
@@ -106,17 +102,13 @@ class PairErrorContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const Frame& f = drawn.frames[hit.frame];
     const std::size_t maps = panels_.size() + (same_clusters() ? 1 : 0);
     if (hit.frame >= maps) {
-      const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < std::ssize(worst_)) {
-        const auto [i, j] = worst_[static_cast<std::size_t>(row)];
+      if (const auto row = table_row(f, at, worst_.size())) {
+        const auto [i, j] = worst_[*row];
         const Panel& panel = panels_.front();
         point_at(hit, panel, {i, j});
         hit.zoom = Zoom{around(panel.cols, j), around(panel.rows, i)};
@@ -138,18 +130,17 @@ class PairErrorContent : public ViewContent {
 
   [[nodiscard]] Numbers numbers() const override {
     Numbers numbers;
-    numbers.columns = {"slot",       "query_cluster", "key_cluster", "queries", "keys",    "retrieved",
-                       "exact_mass", "mass",          "lse_bias",    "alone",   "squared", "share"};
+    numbers.columns = {"slot", "query_cluster", "key_cluster", "queries", "keys", "retrieved"};
+    numbers.columns.insert(numbers.columns.end(), kPartColumns.begin(), kPartColumns.end());
     for (std::size_t s = 0; s < panels_.size(); ++s) {
       const PairErrors& errors = *panels_[s].errors;
       for (const Index i : panels_[s].rows)
         for (const Index j : panels_[s].cols) {
-          const PartError& pair = errors.at(i, j);
           numbers.add({static_cast<double>(s), static_cast<double>(i), static_cast<double>(j),
                        static_cast<double>(errors.sizes_q[static_cast<std::size_t>(i)]),
                        static_cast<double>(errors.sizes_k[static_cast<std::size_t>(j)]),
-                       static_cast<double>(errors.retrieved[static_cast<std::size_t>(i * errors.Ck + j)]),
-                       pair.exact_mass, pair.mass, pair.lse_bias, pair.alone, pair.squared, pair.share});
+                       static_cast<double>(errors.retrieved[static_cast<std::size_t>(i * errors.Ck + j)])});
+          add_part(numbers, errors.at(i, j));
         }
     }
     return numbers;
@@ -313,6 +304,7 @@ class PairErrorContent : public ViewContent {
           span_text(errors.block.key_begin, errors.block.key_end), panels_[s].rows.size(),
           panels_[s].cols.size(), short_number(share, 4), short_number(head_error_[s], 4));
     }
+    if (same_clusters()) text += " A − B: below zero A errs less.";
     text += counted_text(counted_, state_.selection) + counted_parts_text(ErrorPer::pair, state_.selection);
     return text + fmt::format(
                       " Colours: {}. mass: mean exact weight; ŵ: as approximated; bias: mean ℓ − exact "

@@ -49,6 +49,7 @@ class ProfileContent : public ViewContent {
     Figure figure(options);
     figure.title = fmt::format("Query {}{}: its weights along the keys", token_name(*session_, front().query),
                                counts_ ? "" : ", outside of the selected range");
+    figure.brief_title = fmt::format("Weights of query {}", front().query);
     figure.row_weights = {1, 0.55};
     add_weights(figure.add(0, 0), selection, options.dark);
     if (options.height >= 380 * options.ui_scale) add_cumulative(figure.add(1, 0), options.dark);
@@ -57,11 +58,8 @@ class ProfileContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     // The key of largest exact weight among those of the point.
     const double x = drawn.frames[hit.frame].x.to_value(at.x);
     for (const auto& [begin, end] : points()) {

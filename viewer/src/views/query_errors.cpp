@@ -86,34 +86,39 @@ class QueryErrorContent : public ViewContent {
     figure.title = fmt::format("Error of each query: {}", query_error_formula(metric()));
     figure.brief_title = fmt::format("Error of each query: {}", name_of(metric()));
     if (wide) figure.col_weights = {curves / table, 1};
-    // A line of text for each head, where the curve still has room.
-    const double heads = 16 * static_cast<double>(heads_.size());
-    const double rest = std::max(60.0, options.height / options.ui_scale - heads - 190);
+    // A line of text for each head, where the curve still has room. Titles, labels and a caption take the
+    // rest.
+    const double height = options.height / options.ui_scale, heads = 17 * static_cast<double>(heads_.size());
+    const double rest = std::max(60.0, height - heads - (height >= 440 ? 270 : 190));
     figure.row_weights = {1, heads_.empty() ? 0.6 : std::clamp(heads / rest, 0.2, 1.5)};
+    // Two slots: their difference, and all heads of A where there is room for both.
+    const bool difference = strip && comparing();
+    const bool strips_of_heads =
+        strip && !heads_.empty() && (!difference || options.height >= 460 * options.ui_scale);
+    if (difference && strips_of_heads) figure.row_weights.insert(figure.row_weights.begin() + 1, 0.6);
+    if (difference && !strips_of_heads) figure.row_weights = {1, 0.6};
     const QuantityScale quantity = scale_of_all();
     add_lines(figure.add(0, 0), selection, quantity, options.dark);
-    if (strip && !heads_.empty())
-      add_heads(figure.add(1, 0), quantity);
-    else if (strip)
-      add_difference(figure.add(1, 0), selection);
-    if (wide) add_table(figure.add(0, 1, strip ? 2 : 1, 1), selection);
+    int row = 1;
+    if (difference) add_difference(figure.add(row++, 0), selection);
+    if (strips_of_heads) add_heads(figure.add(row++, 0), quantity);
+    if (wide) add_table(figure.add(0, 1, row, 1), selection);
     figure.caption = caption(quantity);
+    if (strip && !heads_.empty() && !strips_of_heads)
+      figure.caption += " All heads are shown where there is more room.";
     return figure.draw();
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const Frame& f = drawn.frames[hit.frame];
-    const bool has_strip = drawn.frames.size() > 1 && !is_table(drawn, 1);
-    if (is_table(drawn, hit.frame)) {
+    // Below the curves: of two slots their difference, then the heads.
+    const bool of_heads = !f.is_table() && hit.frame > (comparing() ? 1U : 0U);
+    if (f.is_table()) {
       const std::vector<Index> worst = worst_of();
-      const auto row = static_cast<Index>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < static_cast<Index>(worst.size())) {
-        const Index query = worst[static_cast<std::size_t>(row)];
+      if (const auto row = table_row(f, at, worst.size())) {
+        const Index query = worst[*row];
         point_at(hit, query);
         const Range y = drawn.frames[0].y.scale().range();
         hit.zoom = Zoom{{static_cast<double>(std::max<Index>(0, query - kZoomQueries)),
@@ -123,7 +128,7 @@ class QueryErrorContent : public ViewContent {
       std::vector<const char*> words;
       for (const Column& column : table_columns()) words.push_back(column.sort_word);
       hit.option = heading_option(f, at, words);
-    } else if (hit.frame == 1 && has_strip && !heads_.empty()) {
+    } else if (of_heads) {
       const auto head = static_cast<Index>(std::floor(f.y.to_value(at.y)));
       if (head >= 0 && head < static_cast<Index>(heads_.size())) {
         hit.target.head = head;
@@ -172,10 +177,6 @@ class QueryErrorContent : public ViewContent {
   [[nodiscard]] bool comparing() const { return slots_.size() > 1; }
   [[nodiscard]] const std::vector<double>& values(std::size_t slot) const {
     return slots_[slot].errors->by(metric());
-  }
-  [[nodiscard]] static bool is_table(const Drawn& drawn, std::size_t frame) {
-    return frame + 1 == drawn.frames.size() && frame > 0 &&
-           drawn.frames[frame].box.x0 > drawn.frames[0].box.x1;
   }
 
   [[nodiscard]] std::vector<Index> worst_of() const {
@@ -267,10 +268,7 @@ class QueryErrorContent : public ViewContent {
   void add_difference(Axes& axes, const Selection& selection) const {
     axes.title = "A − B: below zero A errs less";
     axes.x = position_axis();
-    ViewSettings view = state_.view;
-    view.scale = ScaleKind::symlog;
-    view.range = {};
-    const QuantityScale quantity = quantity_scale(std::span<const double>(difference_), true, view);
+    const QuantityScale quantity = difference_scale(std::span<const double>(difference_), state_.view);
     axes.y = {
         .label = "difference", .kind = ScaleKind::symlog, .range = quantity.scale.range(), .grid = true};
     axes.add(Guide{.at = 0, .vertical = false});
@@ -285,7 +283,7 @@ class QueryErrorContent : public ViewContent {
   }
 
   void add_heads(Axes& axes, const QuantityScale& quantity) const {
-    axes.title = "All heads: mean over the queries of a cell";
+    axes.title = fmt::format("All heads{}: mean over the queries of a cell", comparing() ? " of A" : "");
     axes.x = position_axis();
     Heatmap map{.colormap = quantity.colormap, .scale = quantity.scale, .aggregate = Aggregate::mean};
     const auto rows = static_cast<std::int64_t>(heads_.size());

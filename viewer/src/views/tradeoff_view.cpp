@@ -44,6 +44,7 @@ class TradeoffContent : public ViewContent {
   [[nodiscard]] Drawn draw(const FigureOptions& options, const Selection& selection) const override {
     Figure figure(options);
     figure.title = fmt::format("Error against {}", cost_name());
+    figure.brief_title = by_time() ? "Error against time" : "Error against operations";
     const bool wide = options.width >= 820 * options.ui_scale;
     if (wide) figure.col_weights = {1.9, 1};
     add_points(figure.add(0, 0), selection, options.dark);
@@ -53,27 +54,21 @@ class TradeoffContent : public ViewContent {
   }
 
   [[nodiscard]] Hit hit(const Drawn& drawn, const Selection&, Point at) const override {
-    Hit hit;
-    const int frame = frame_at(drawn, at);
-    if (frame < 0) return hit;
-    hit.in_frame = true;
-    hit.frame = static_cast<std::size_t>(frame);
+    Hit hit = hit_of_frame(drawn, at);
+    if (!hit.in_frame) return hit;
     const Frame& f = drawn.frames[hit.frame];
-    if (hit.frame == 1) {
+    if (f.is_table()) {
       const auto order = by_cost();
-      const auto row = static_cast<std::ptrdiff_t>(std::floor(f.y.to_value(at.y)));
-      if (row >= 0 && row < std::ssize(order)) point_at(hit, order[static_cast<std::size_t>(row)]);
+      if (const auto row = table_row(f, at, order.size())) point_at(hit, order[*row]);
       return hit;
     }
-    double nearest = kReach * kReach;
-    for (std::size_t p = 0; p < trade_->points.size(); ++p) {
-      const Point pixel = f.to_pixel(cost_of(trade_->points[p]), trade_->points[p].error);
-      const double distance = (pixel.x - at.x) * (pixel.x - at.x) + (pixel.y - at.y) * (pixel.y - at.y);
-      if (distance < nearest) {
-        nearest = distance;
-        point_at(hit, p);
-      }
-    }
+    const auto& points = trade_->points;
+    const auto place_of = [&](Index p) {
+      const TradeOffPoint& point = points[static_cast<std::size_t>(p)];
+      return Point{cost_of(point), point.error};
+    };
+    if (const auto p = nearest_point(f, at, std::ssize(points), kReach, place_of))
+      point_at(hit, static_cast<std::size_t>(*p));
     return hit;
   }
 
@@ -95,11 +90,17 @@ class TradeoffContent : public ViewContent {
 
  private:
   [[nodiscard]] bool by_time() const { return state_.view.cost == CostKind::time; }
+  [[nodiscard]] bool by_gpu_time() const { return by_time() && trade_->on_gpu; }
   [[nodiscard]] std::string cost_name() const {
-    return by_time() ? "time, of exact attention's" : "operations, of exact attention's";
+    return by_gpu_time() ? "time on the GPU, ms"
+           : by_time()   ? "time, of exact attention's"
+                         : "operations, of exact attention's";
   }
+  // Exact attention is timed on the CPU: a GPU's time is no part of that.
   [[nodiscard]] double cost_of(const TradeOffPoint& point) const {
-    return by_time() ? point.seconds / trade_->exact_seconds : point.operations;
+    return by_gpu_time() ? 1e3 * point.seconds
+           : by_time()   ? point.seconds / trade_->exact_seconds
+                         : point.operations;
   }
 
   void point_at(Hit& hit, std::size_t p) const {
@@ -135,7 +136,7 @@ class TradeoffContent : public ViewContent {
       axes.x.range = state_.view.zoom->x;
       axes.y.range = state_.view.zoom->y;
     }
-    axes.add(Guide{.at = 1, .name = "exact attention"});
+    if (!by_gpu_time()) axes.add(Guide{.at = 1, .name = "exact attention"});
     axes.add(Guide{
         .at = trade_->max_error, .vertical = false, .name = fmt::format("bound {}", trade_->max_error)});
     std::vector<std::string> series;
@@ -211,8 +212,10 @@ class TradeoffContent : public ViewContent {
                 : " Lines through the current setting: one parameter changes along each.";
     text +=
         " Operations as counted by muse_attention, of exact attention's in the same mode; time is wall "
-        "clock, "
-        "clustering included, on the threads at hand.";
+        "clock, clustering included, ";
+    text +=
+        trade_->on_gpu ? "of the GPU without copies; muse tune runs on the CPU." : "on the threads at hand.";
+    if (!trade_->left_out.empty()) text += fmt::format(" Left out: {}.", fmt::join(trade_->left_out, "; "));
     if (trade_->points.end() ==
         std::find_if(trade_->points.begin(), trade_->points.end(),
                      [](const TradeOffPoint& p) { return p.slot.config.order == Order::dipole_value; }))

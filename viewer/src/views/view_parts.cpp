@@ -49,6 +49,17 @@ QuantityScale quantity_scale(std::span<const Scalar> values, bool is_signed, con
 template QuantityScale quantity_scale<float>(std::span<const float>, bool, const ViewSettings&);
 template QuantityScale quantity_scale<double>(std::span<const double>, bool, const ViewSettings&);
 
+template <class Scalar>
+QuantityScale difference_scale(std::span<const Scalar> values, ViewSettings view) {
+  view.range = {};
+  view.scale.reset();
+  view.colormap.reset();
+  return quantity_scale(values, true, view);
+}
+
+template QuantityScale difference_scale<float>(std::span<const float>, ViewSettings);
+template QuantityScale difference_scale<double>(std::span<const double>, ViewSettings);
+
 bool is_signed(ErrorMetric metric) {
   return metric == ErrorMetric::signed_difference;
 }
@@ -69,16 +80,38 @@ std::string subject_of(const DumpSession& session, const Slot& slot) {
                      muse::name_of(slot.config.mode), slot_word(slot));
 }
 
+namespace {
+
+// " Outputs and clusters are computed on the GPU …": empty where no slot runs there.
+std::string device_text(const ViewState& state) {
+  std::string where;
+  for (std::size_t s = 0; s < state.slots.size(); ++s) {
+    const Slot& slot = state.slots[s];
+    if (!slot.on_gpu()) continue;
+    const std::string numbers = fmt::format("in {}", tools::dtype_word(slot.device));
+    where += (where.empty() ? "" : ", ") +
+             (state.comparing() ? fmt::format("those of {} {}", s == 0 ? "A" : "B", numbers) : numbers);
+  }
+  if (where.empty()) return {};
+  return fmt::format(
+      " Outputs and clusters are computed on the GPU, {}; exact attention, and what is shown of single "
+      "blocks, "
+      "clusters and keys, on the CPU in float, from the same clusters.",
+      where);
+}
+
+}  // namespace
+
 std::string subject_of(const DumpSession& session, const ViewState& state) {
   const Slot& a = state.a();
-  if (!state.comparing()) return subject_of(session, a) + ".";
+  if (!state.comparing()) return subject_of(session, a) + "." + device_text(state);
   const Slot& b = state.slots[1];
   std::string text = fmt::format("{} · {} · {} tokens (1k = 1024) · {} · A: {} · B: {}", session.name(),
                                  session.head_name(a.batch, a.head), queries_of(session, a),
                                  muse::name_of(a.config.mode), slot_word(a), slot_word(b));
   if (b.head != a.head || b.batch != a.batch) text += " on " + session.head_name(b.batch, b.head);
   if (b.config.mode != a.config.mode) text += fmt::format(" in mode {}", muse::name_of(b.config.mode));
-  return text + ".";
+  return text + "." + device_text(state);
 }
 
 std::string token_name(const DumpSession& session, Index token) {
@@ -111,16 +144,33 @@ std::string counted_parts_text(ErrorPer per, const Selection& selection) {
                      render::short_number(selection.filter->high));
 }
 
-int frame_at(const render::Drawn& drawn, render::Point at) {
-  for (std::size_t i = 0; i < drawn.frames.size(); ++i)
-    if (drawn.frames[i].box.holds(at)) return static_cast<int>(i);
-  return -1;
+Hit hit_of_frame(const render::Drawn& drawn, render::Point at) {
+  Hit hit;
+  for (std::size_t i = 0; i < drawn.frames.size() && !hit.in_frame; ++i) {
+    hit.in_frame = drawn.frames[i].box.holds(at);
+    if (hit.in_frame) hit.frame = i;
+  }
+  return hit;
+}
+
+std::optional<std::size_t> table_row(const render::Frame& frame, render::Point at, std::size_t rows) {
+  const double row = std::floor(frame.y.to_value(at.y));
+  const auto& scrolled = frame.scrolled;
+  const std::size_t end = scrolled ? scrolled->first + scrolled->shown : rows;
+  if (!(row >= frame.y.scale().range().low) || row >= static_cast<double>(std::min(end, rows)))
+    return std::nullopt;
+  if (scrolled && at.x >= scrolled->track.x0) return std::nullopt;
+  return static_cast<std::size_t>(row);
+}
+
+void add_part(Numbers& numbers, const PartError& part) {
+  numbers.add({part.exact_mass, part.mass, part.lse_bias, part.alone, part.squared, part.share});
 }
 
 std::optional<std::pair<std::string, std::string>> heading_option(const render::Frame& frame,
                                                                   render::Point at,
                                                                   std::span<const char* const> words) {
-  if (frame.y.to_value(at.y) >= 0) return std::nullopt;
+  if (frame.y.to_value(at.y) >= frame.y.scale().range().low) return std::nullopt;
   std::size_t column = 0;
   while (column + 1 < frame.columns.size() && at.x >= frame.columns[column + 1]) ++column;
   if (column >= words.size() || words[column][0] == 0) return std::nullopt;
