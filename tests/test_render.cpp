@@ -457,7 +457,7 @@ TEST_CASE("a table that is cut says how many rows are missing, in its last line 
   CHECK(drawn.notes[0].starts_with(std::to_string(40 - rows) + " of 40 rows"));
 }
 
-TEST_CASE("a table that is cut begins with any row; its last line and its bar lead to the others") {
+TEST_CASE("a table that is cut begins with any row, and its last line and its bar lead to the others") {
   // None is the beginning of another.
   const auto name_of = [](std::size_t n) { return "row " + std::to_string(n) + "."; };
   const auto draw = [&](std::size_t first, std::size_t rows) {

@@ -464,7 +464,7 @@ TEST_CASE("a slot's word is the method that gives it back") {
   CHECK(slot_word(slot) == "exact");
 }
 
-TEST_CASE("a slot's word says where it runs, and only there; exact attention stays on the CPU") {
+TEST_CASE("a slot's word says where it runs, and only there, exact attention stays on the CPU") {
   const auto device_of = [](const std::string& word) {
     const auto spec = tools::parse_method(word, {}, true);
     return tools::parse_device(spec.device, spec.dtype);
@@ -489,7 +489,7 @@ TEST_CASE("a slot's word says where it runs, and only there; exact attention sta
   CHECK_THROWS_AS((void)tools::parse_device("tpu", ""), UsageError);
 }
 
-TEST_CASE("on a GPU: outputs, clusters and all that follows from them; without one, what to do is said") {
+TEST_CASE("on a GPU: outputs, clusters and all that follows from them, without one what to do is said") {
   const OpenDump open(random_dump(1, 512, 16));
   Analysis analysis(open.session);
   WatchedTask task;
