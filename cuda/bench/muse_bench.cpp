@@ -104,27 +104,41 @@ Inputs make_inputs(const std::string& dump_path, std::int64_t heads, std::int64_
   return inputs;
 }
 
-// Operations of a call by docs/math.md, section 7, for clusters of average size: stage -> operations of all
-// heads.
-std::map<std::string, double> operations_of(const muse::Config& config, double N, double D, double heads) {
-  std::map<std::string, double> operations;
+// What a stage cannot do without.
+struct Work {
+  double operations = 0;
+  double bytes = 0;  // of device memory: each array once, where the caches hold nothing from before
+};
+
+// Work of a call by docs/math.md, section 7, for clusters of average size: stage -> work of all heads.
+std::map<std::string, Work> work_of(const muse::Config& config, double N, double D, double heads) {
+  std::map<std::string, Work> work;
   const bool causal = config.mode != muse::Mode::acausal;
-  const double B = causal ? std::min(static_cast<double>(config.block), N) : 0,
-               T = static_cast<double>(config.passes);
-  operations["diagonal blocks"] = 2 * B * N * D * heads;
+  const double B = causal ? std::min(static_cast<double>(config.block), N) : 0;
+  // Passes over all tokens that those over the sample amount to.
+  const double passes = static_cast<double>(config.passes) / static_cast<double>(config.sample);
+  const double tensor = sizeof(Element) * N * D * heads;  // q, k, v or o
+  if (causal) work["diagonal blocks"] = {2 * B * N * D * heads, 4 * tensor};
   int level = 0;
   for (double S = causal ? B : N; causal ? S < N : level == 0; S *= 2, ++level) {
     const double Cq = static_cast<double>(config.clusters_q.at(level)(static_cast<std::int64_t>(S)));
     const double Ck = static_cast<double>(config.clusters_k.at(level)(static_cast<std::int64_t>(S)));
     const double r = static_cast<double>(config.retrieve.at(level));
     // A level's keys, and its queries, are half of all tokens, or all of them.
-    const double tokens = (causal ? N / 2 : N) * D * heads;
-    operations["clustering"] +=
-        2 * (T + 1) * (Ck + Cq) * tokens + (config.mode == muse::Mode::causal ? 2 * Cq * tokens : 0);
-    operations["summaries"] += 6 * Cq * tokens;
-    operations["far field"] += 4 * (Ck + r * S / Ck) * tokens;
+    const double part = causal ? 0.5 : 1, tokens = part * N * D * heads, rows = part * tensor;
+    const double pairs = Cq * Ck * heads * (causal ? N / (2 * S) : 1);  // of a query and a key cluster
+    const double strict = config.mode == muse::Mode::causal ? 1 : 0;
+    // Labels: keys and home once each, the block's queries too; means of the home; both in every pass.
+    work["clustering"].operations += 2 * ((passes + 1) * (Ck + Cq) + strict * Cq) * tokens;
+    work["clustering"].bytes += (3 + strict + 4 * passes) * rows;
+    work["summaries"].operations += 6 * Cq * tokens;
+    work["summaries"].bytes += 2 * rows + 2 * sizeof(Element) * D * pairs;
+    work["retrieval"].bytes += 2 * sizeof(float) * pairs;
+    work["far field"].operations += 4 * (Ck + r * S / Ck) * tokens;
+    work["far field"].bytes +=
+        (causal ? 3 : 2) * rows + 2 * sizeof(Element) * D * pairs + (r > 0 ? 2 * rows : 0);
   }
-  return operations;
+  return work;
 }
 
 double relative_squared(const std::vector<float>& found, const std::vector<float>& expected,
@@ -306,32 +320,53 @@ int run(int argc, char** argv) {
   // bf16 operations a clock and multiprocessor, dense.
   const double rate = device.major >= 9 ? 4096 : device.minor == 0 ? 2048 : 1024;
   const double peak = rate * device.multiProcessorCount * clock * 1e3;
-  const auto operations = operations_of(config, static_cast<double>(tokens), static_cast<double>(dim),
-                                        static_cast<double>(heads));
+  int memory_clock = 0, memory_bits = 0;
+  check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
+  check(cudaDeviceGetAttribute(&memory_bits, cudaDevAttrGlobalMemoryBusWidth, 0));
+  const double bandwidth = 2.0 * memory_clock * 1e3 * memory_bits / 8;  // two transfers a clock
+  auto work =
+      work_of(config, static_cast<double>(tokens), static_cast<double>(dim), static_cast<double>(heads));
   const double exact_operations = (config.mode == muse::Mode::acausal ? 4.0 : 2.0) *
                                   static_cast<double>(tokens) * static_cast<double>(tokens) *
                                   static_cast<double>(dim * heads);
   std::printf("%s; %lld heads of %lld tokens, D = %lld, bf16\n", device.name, static_cast<long long>(heads),
               static_cast<long long>(tokens), static_cast<long long>(dim));
-  std::printf("%-18s %9s %12s %10s %14s\n", "stage", "ms", "operations", "TFLOP/s", "share of peak");
+  // The roofline: no less time than the operations take at the peak, nor than the bytes at the memory's rate.
+  std::printf("%-18s %9s %12s %10s %12s %10s %14s\n", "stage", "ms", "operations", "TFLOP/s", "bytes", "TB/s",
+              "of roofline");
   nlohmann::json stages = nlohmann::json::array();
-  std::string csv = "stage,milliseconds,operations,share_of_peak\n";
+  std::string csv = "stage,milliseconds,operations,bytes,share_of_roofline\n";
+  const auto report = [&](const std::string& stage, double milliseconds, const Work& done) {
+    const double seconds = milliseconds * 1e-3,
+                 share = std::max(done.operations / peak, done.bytes / bandwidth) / seconds;
+    std::printf("%-18s %9.3f %12.3g %10.0f %12.3g %10.2f %13.0f%%", stage.c_str(), milliseconds,
+                done.operations, done.operations / seconds * 1e-12, done.bytes, done.bytes / seconds * 1e-12,
+                100 * share);
+    return share;
+  };
   double sum = 0, all_operations = 0;
   for (const auto& [stage, values] : stage_times) {
-    const double milliseconds = median(values), count = operations.contains(stage) ? operations.at(stage) : 0;
-    std::printf("%-18s %9.3f %12.3g %10.0f %13.0f%%\n", stage.c_str(), milliseconds, count,
-                count / milliseconds * 1e-9, 100 * count / milliseconds * 1e3 / peak);
+    const double milliseconds = median(values);
+    const Work& done = work[stage];
+    const double share = report(stage, milliseconds, done);
+    std::printf("\n");
     stages.push_back({{"stage", stage},
                       {"milliseconds", milliseconds},
-                      {"operations", count},
-                      {"share_of_peak", count / milliseconds * 1e3 / peak}});
-    csv += stage + "," + std::to_string(milliseconds) + "," + std::to_string(count) + "," +
-           std::to_string(count / milliseconds * 1e3 / peak) + "\n";
+                      {"operations", done.operations},
+                      {"bytes", done.bytes},
+                      {"share_of_roofline", share}});
+    csv += stage + "," + std::to_string(milliseconds) + "," + std::to_string(done.operations) + "," +
+           std::to_string(done.bytes) + "," + std::to_string(share) + "\n";
     sum += milliseconds;
-    all_operations += count;
+    all_operations += done.operations;
   }
-  std::printf("%-18s %9.3f %12.3g %10.0f %13.0f%%   (as a graph %.3f ms)\n", "all", sum, all_operations,
-              all_operations / sum * 1e-9, 100 * all_operations / sum * 1e3 / peak, total);
+  Work all;
+  for (const auto& [stage, done] : work) {
+    all.operations += done.operations;
+    all.bytes += done.bytes;
+  }
+  (void)report("all", sum, all);
+  std::printf("   (as a graph %.3f ms)\n", total);
   std::printf(
       "exact attention has %.1f times the operations; at the same time it would run at %.0f TFLOP/s\n",
       exact_operations / all_operations, exact_operations / total * 1e-9);
@@ -354,6 +389,8 @@ int run(int argc, char** argv) {
                               {"repeats", repeats},
                               {"milliseconds", total},
                               {"stages", stages},
+                              {"peak_operations_per_second", peak},
+                              {"memory_bytes_per_second", bandwidth},
                               {"exact_operations", exact_operations},
                               {"operations", all_operations},
                               {"rel_sq_err", errors},
