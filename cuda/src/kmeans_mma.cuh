@@ -2,10 +2,10 @@
 // (docs/math.md, 2.2). First the assignment.
 //
 // Shapes:    k or q; centroids [heads, clusters, D]; half_norms [heads, clusters]; labels [heads, levels, N];
-// D 32, 64, 96, 128 Launch:    all levels together; one thread block a run of kAssignRun tokens of a block.
-// Centroids stay in shared memory,
-//            kAssignClusters at a time, while the tokens pass, 16 M Warps at a time, the next ones copied
-//            meanwhile. The accumulator starts at -|c|²/2, so that the product's end is the score.
+//            D 32, 64, 96, 128
+// Launch:    all levels together; a thread block a run of a block's tokens (level_runs). Centroids stay in
+//            shared memory, up to kAssignClusters at a time, while the tokens pass, 16 M Warps at a time, the
+//            next ones copied meanwhile. The accumulator starts at -|c|²/2: the product's end is the score.
 // Floor:     2 C D operations a token; 2 D bytes.
 // Reference: reference_cpu/src/kmeans.cpp    Test: tests/test_cuda_kmeans.cpp
 #pragma once

@@ -3,13 +3,10 @@
 //
 // Shapes:    query_centroids [HQ, query_clusters, D]; k, v [batch, heads_kv, Nk, D]; L, bias [units, Cq, Ck];
 //            k_tilde, v_tilde [units, Cq, Ck, D]; D = Dv 32, 64, 96, 128
-// Launch:    thread block (tile of 16 M Warps query clusters, run of key clusters, unit): its warps share the
-// tokens of
-//            the run, sorted by cluster, 64 at a time, and each looks at them from centroids of its own. A
-//            cluster's tokens come 16 rows at a time, those of the neighbours in its last 16 masked.
-// Floor:     6 D operations a centroid and token; writes 4 D bytes a pair of clusters, which is what counts
-// when
-//            clusters are small.
+// Launch:    a thread block (tile of 16 M Warps query clusters, run of key clusters, unit): its warps share
+//            the run's tokens, sorted by cluster, 64 at a time, and each looks at them from centroids of its
+//            own. A cluster's tokens come 16 rows at a time, its neighbours' in its last 16 masked.
+// Floor:     6 D operations a centroid and token; writes 4 D bytes a pair of clusters.
 // Reference: reference_cpu/src/tilted_summaries.cpp    Test: tests/test_cuda_tilted_summaries.cpp
 #pragma once
 
