@@ -2,11 +2,15 @@
 // them.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
 #include "cuda_device.h"
+
+namespace CLI {
+class App;
+class Option;
+}  // namespace CLI
 
 namespace muse::tools {
 
