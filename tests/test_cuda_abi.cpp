@@ -72,6 +72,23 @@ TEST_CASE("C interface: the same bits on the GPU as from C++") {
   cudaStreamDestroy(stream);
   call.stream = nullptr;
 
+  // Each head retrieves as many clusters as it is told, but no more than the config says.
+  DeviceArray<std::int32_t> retrieve_heads(std::vector<std::int32_t>{1, 0, 7, 2});
+  call.retrieve_heads = retrieve_heads.data();
+  o.poison();
+  REQUIRE(muse_attention(&c_config, &call) == MUSE_OK);
+  MUSE_CUDA_REQUIRE(cudaDeviceSynchronize());
+  const auto by_head = o.values();
+  const std::size_t head_size = by_head.size() / 8;
+  for (std::size_t head = 0; head < 8; ++head) {
+    Config config_of_head = config;
+    config_of_head.retrieve.values = {std::array{1, 0, 2, 2}[head % 4]};
+    const CallResult<__nv_bfloat16> alone = run_cuda<__nv_bfloat16>(inputs, config_of_head);
+    CHECK(std::memcmp(by_head.data() + head * head_size, alone.o_bits.data() + head * head_size,
+                      head_size * sizeof(by_head[0])) == 0);
+  }
+  call.retrieve_heads = nullptr;
+
   // Memory of the CPU is found out before a kernel reads it.
   std::vector<float> host(16 * 1024);
   void* const aligned =

@@ -1,5 +1,6 @@
 // The C interface as a program meets it: results on the CPU against the reference, and a status with a
 // message for every argument that makes no sense. Nothing here needs a GPU.
+#include <array>
 #include <functional>
 #include <thread>
 
@@ -135,7 +136,7 @@ TEST_CASE("on the CPU, heads of a batch are the reference's, in float32") {
     const Index N = 75, D = 12, Dv = 20;
     Call call(2, 4, 2, N, D, Dv, 5);
     call.set("mode", mode);
-    call.set("retrieve", "1");
+    call.set("retrieve", "2");
     std::int64_t levels = 0;
     REQUIRE(muse_level_count(&call.config, &call.call, &levels) == MUSE_OK);
     CHECK(levels == (std::string(mode) == "acausal" ? 1 : 3));
@@ -143,18 +144,20 @@ TEST_CASE("on the CPU, heads of a batch are the reference's, in float32") {
         labels_k(static_cast<std::size_t>(4 * levels * N), -2);
     call.call.labels_q_out = labels_q.data();
     call.call.labels_k_out = labels_k.data();
+    const std::vector<std::int32_t> retrieve_heads{1, 0, 7, -3};  // of two; no more, and none
+    call.call.retrieve_heads = retrieve_heads.data();
     call.run();
 
     Config config;
     set_option(config, "mode", mode);
     set_option(config, "block", "16");
     set_option(config, "clusters", "4");
-    set_option(config, "retrieve", "1");
     const float scale = 1 / std::sqrt(static_cast<float>(D));
     for (Index h = 0; h < 8; ++h) {
       const Index kv = h / 4 * 2 + h % 4 / 2;
       const Matrix<float> q = rows_at(call.q, h * N, N, D), k = rows_at(call.k, kv * N, N, D),
                           v = rows_at(call.v, kv * N, N, Dv);
+      set_option(config, "retrieve", std::array{"1", "0", "2", "0"}[static_cast<std::size_t>(h % 4)]);
       const MuseResult<float> truth = muse_attention<float>(q, k, v, scale, config);
       CHECK(same_bits(rows_at(call.o, h * N, N, Dv), truth.attention.o));
       CHECK(std::equal(truth.attention.lse.begin(), truth.attention.lse.end(), call.lse.begin() + h * N));
@@ -250,6 +253,8 @@ TEST_CASE("arguments that make no sense") {
        "call.o.data: expected an address that is a multiple of 4"},
       {[](Call& c) { c.call.lse = reinterpret_cast<float*>(reinterpret_cast<char*>(c.call.lse) + 1); },
        "call.lse: expected an address that is a multiple of 4"},
+      {[](Call& c) { c.call.retrieve_heads = reinterpret_cast<const std::int32_t*>(std::uintptr_t{6}); },
+       "call.retrieve_heads: expected an address that is a multiple of 4"},
       {[](Call& c) { c.call.labels_q_out = reinterpret_cast<std::int32_t*>(std::uintptr_t{6}); },
        "call.labels_q_out: expected an address that is a multiple of 4"},
       {[](Call& c) { c.call.struct_size -= 8; }, "call.struct_size: expected"},

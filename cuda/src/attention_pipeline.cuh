@@ -38,12 +38,13 @@ struct KeyTables {
 /// The ring, and the two sides of it. `Consumers` warpgroups of 64 queries, then one that copies. Registers
 /// move from the latter to the former; `Resident` thread blocks share a multiprocessor's. Every key that is
 /// copied serves all consumers: with many thread blocks on few rows each, the second-level cache is the
-/// limit.
-template <int D, int Consumers, int Stages, int Resident, class Element>
+/// limit. `Slots` tiles of queries have a place: with two, the next tile's are copied while one's are worked
+/// on.
+template <int D, int Consumers, int Stages, int Resident, int Slots, class Element>
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
   static constexpr int kThreads = 128 * Consumers + 128;
-  static constexpr int kProducerRegisters = 32;
+  static constexpr int kProducerRegisters = Slots == 1 ? 32 : Resident == 1 ? 96 : 48;
   // Every thread starts with the same number; what the copying warpgroup gives up, the others take.
   static constexpr int kStartRegisters = 65536 / Resident / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =
@@ -51,11 +52,12 @@ struct AttentionPipeline {
   static_assert(kStartRegisters > kProducerRegisters && kConsumerRegisters <= 256);
   static constexpr int kTile = SwizzledTile<D, kKeys>::kBytes;
   struct Shared {
-    unsigned char q[Consumers][SwizzledTile<D, 64>::kBytes];
+    unsigned char q[Slots][Consumers][SwizzledTile<D, 64>::kBytes];
     unsigned char k[Stages][kTile];
     unsigned char v[Stages][kTile];
     unsigned char ones[WgmmaEngine<D, Element>::kOnesBytes + 16];
     std::uint64_t full[Stages], empty[Stages];
+    std::uint64_t q_full[Slots], q_empty[Slots];
   };
 
   using Rows = SoftmaxRows<D, 1, WgmmaEngine<D, Element>::kSums>;
@@ -66,25 +68,33 @@ struct AttentionPipeline {
   static __device__ __forceinline__ int group() { return __shfl_sync(0xffffffffu, threadIdx.x / 128, 0); }
   static __device__ __forceinline__ bool is_consumer() { return group() < Consumers; }
 
-  /// A place in the ring, and the parity of its barriers this time round.
-  struct Place {
+  /// A place in a ring of `Size`, and the parity of its barriers this time round.
+  template <int Size>
+  struct RingPlace {
     int stage = 0, parity = 0;
     __device__ __forceinline__ void advance() {
-      if (++stage == Stages) stage = 0, parity ^= 1;
+      if (++stage == Size) stage = 0, parity ^= 1;
     }
   };
+  using Place = RingPlace<Stages>;
 
-  Place here;  ///< of this thread's next tile
+  Place here;             ///< of this thread's next tile of keys
+  RingPlace<Slots> slot;  ///< of this thread's tile of queries
 
-  /// By all threads of the thread block. The first `consumers` warpgroups will consume; others must not.
-  __device__ __forceinline__ void begin(int consumers = Consumers) {
+  /// By all threads of the thread block.
+  __device__ __forceinline__ void begin() {
     for (int x = threadIdx.x; x < WgmmaEngine<D, Element>::kOnesBytes / 4; x += kThreads)
       reinterpret_cast<std::uint32_t*>(shared.ones)[x] = pack(1, 1, Element());
     WgmmaEngine<D, Element>::publish_copies();
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
         barrier_init(shared_address(&shared.full[stage]), 128);  // the copies of each copying thread
-        barrier_init(shared_address(&shared.empty[stage]), 4 * consumers);
+        barrier_init(shared_address(&shared.empty[stage]), 4 * Consumers);
+      }
+      for (int stage = 0; stage < Slots; ++stage) {
+        barrier_init(shared_address(&shared.q_full[stage]),
+                     2 * 128);  // copies, and what is written beside them
+        barrier_init(shared_address(&shared.q_empty[stage]), 4 * Consumers);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -134,14 +144,44 @@ struct AttentionPipeline {
     }
   }
 
-  /// A consuming warpgroup: takes its registers, and copies its 64 queries into shared memory. row(n) is
-  /// query n's first element, or nullptr for zeros; `any` is some address that may be read.
-  template <class Row>
-  [[nodiscard]] __device__ __forceinline__ WgmmaEngine<D, Element> begin_consuming(Row row,
-                                                                                   const Element* any) {
+  /// The copying warpgroup: brings the next tile of queries to its slot. Thread n has the `token` of query n,
+  /// which is at q + token · stride bytes; there are `queries`. write(slot), by all threads, writes what goes
+  /// with them to places of that slot.
+  template <class Write>
+  __device__ __forceinline__ void produce_queries(int queries, std::int32_t token, const void* q,
+                                                  std::uint32_t stride, Write write) {
+    static_assert(Consumers <= 2, "a thread a query");
+    constexpr int kPieces = D / 8, kRows = 32 / kPieces;
+    const int lane = threadIdx.x % 32, first = threadIdx.x % 128 / 32 * 32;  // of this warp's queries
+    barrier_wait(shared_address(&shared.q_empty[slot.stage]), slot.parity ^ 1);
+    const std::uint32_t q_shared = shared_address(shared.q[slot.stage][first / 64]);
+    if (first < queries) {
+#pragma unroll
+      for (int pass = 0; pass < 32 / kRows; ++pass) {
+        const int n = pass * kRows + lane / kPieces;
+        const std::int32_t row = __shfl_sync(0xffffffffu, token, n);
+        const char* const from =
+            static_cast<const char*>(q) + std::int64_t{row} * stride + lane % kPieces * 16;
+        copy_async(q_shared + SwizzledTile<D, 64>::offset(first % 64 + n, lane % kPieces), from,
+                   first + n < queries);
+      }
+    }
+    write(slot.stage);
+    barrier_arrive_after_copies(shared_address(&shared.q_full[slot.stage]));
+    barrier_arrive(shared_address(&shared.q_full[slot.stage]));
+    slot.advance();
+  }
+
+  /// A consuming warpgroup, before it consumes: takes its registers.
+  static __device__ __forceinline__ void begin_consuming() {
     asm volatile(
         "setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kConsumerRegisters < 240 ? kConsumerRegisters : 240));
-    const std::uint32_t q_shared = shared_address(shared.q[group()]);
+  }
+  /// A consuming warpgroup: copies its 64 queries itself. row(n) is query n's first element, or nullptr for
+  /// zeros; `any` is some address that may be read.
+  template <class Row>
+  [[nodiscard]] __device__ __forceinline__ WgmmaEngine<D, Element> load_queries(Row row, const Element* any) {
+    const std::uint32_t q_shared = shared_address(shared.q[0][group()]);
     constexpr int kPieces = D / 8;
 #pragma unroll
     for (int n0 = 0; n0 < 64; n0 += 128 / kPieces) {
@@ -155,6 +195,31 @@ struct AttentionPipeline {
     WgmmaEngine<D, Element>::publish_copies();
     asm volatile("bar.sync %0, 128;" ::"r"(1 + group()) : "memory");
     return {q_shared};
+  }
+  /// A consuming warpgroup: waits for the next tile of queries, its own in the result; what was written
+  /// beside them is in the places of `slot`.
+  [[nodiscard]] __device__ __forceinline__ WgmmaEngine<D, Element> await_queries() {
+    barrier_wait(shared_address(&shared.q_full[slot.stage]), slot.parity);
+    WgmmaEngine<D, Element>::publish_copies();
+    return {shared_address(shared.q[slot.stage][group()])};
+  }
+  /// A consuming warpgroup: is done with that tile of queries.
+  __device__ __forceinline__ void release_queries() {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.q_empty[slot.stage]));
+    slot.advance();
+  }
+
+  /// A consuming warpgroup: what lies at `place` is no longer needed.
+  __device__ __forceinline__ void release(Place place) {
+    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
+  }
+  /// A consuming warpgroup: lets `tiles` tiles of keys pass.
+  __device__ __forceinline__ void skip(int tiles) {
+    for (int t = 0; t < tiles; ++t, here.advance()) {
+      barrier_wait(shared_address(&shared.full[here.stage]), here.parity);
+      release(here);
+    }
   }
 
   /// A consuming warpgroup: its queries are in `engine`. look(t, s) changes the dot products of tile t
@@ -196,9 +261,6 @@ struct AttentionPipeline {
     const auto begin_accumulate = [&](Place place) {
       WgmmaEngine<D, Element>::template begin_accumulate<kKeys>(
           attention.o[0], weights, shared_address(shared.v[place.stage]), shared_address(shared.ones));
-    };
-    const auto release = [&](Place place) {
-      if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
     };
     if constexpr (Resident > 1) {
       for (int t = 0; t < tiles; ++t, here.advance()) {

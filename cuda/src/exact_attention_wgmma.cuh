@@ -14,7 +14,7 @@ template <int D, int Consumers, int Stages, int Resident, class Element>
 __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape) {
 #if MUSE_HOPPER
-  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, Element>;
+  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 1, Element>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
@@ -52,7 +52,8 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
   }
 
   const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
-  const WgmmaEngine<D, Element> engine = pipeline.begin_consuming(
+  Pipeline::begin_consuming();
+  const WgmmaEngine<D, Element> engine = pipeline.load_queries(
       [&](int n) {
         const int row = row_begin + Pipeline::group() * 64 + n;
         return row < row_end ? q + row * plan.q.token : nullptr;
@@ -103,7 +104,8 @@ template <int D, int Consumers = D == 64 ? 3 : 2, int Stages = D == 64 ? 4 : 3, 
 std::optional<Status> launch_exact_attention_wgmma(const Plan& plan, const Tensors<Element>& x,
                                                    const ExactShape& shape, cudaStream_t stream) {
   constexpr int kRows = 64 * Consumers,
-                kBytes = sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, Element>::Shared);
+                kBytes =
+                    sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, 1, Element>::Shared);
   const auto kernel = exact_attention_wgmma_kernel<D, Consumers, Stages, Resident, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

@@ -17,8 +17,8 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
   const Level& level = plan.level[place.level];
   const std::int32_t* const offsets =
       workspace.query_offsets + first_offset(plan, level, head, place.t, Side::queries);
-  int2* const tiles = workspace.query_tiles + std::int64_t{head} * plan.query_tiles + level.query_tile +
-                      place.t * level.query_tiles;
+  QueryTile* const tiles = workspace.query_tiles + std::int64_t{head} * plan.query_tiles + level.query_tile +
+                           place.t * level.query_tiles;
   int written = 0;
   for (int i0 = 0; i0 < level.Cq; i0 += kWarp) {
     const int i = i0 + lane;
@@ -30,11 +30,13 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
       const int other = __shfl_up_sync(kAllLanes, before, step);
       if (lane >= step) before += other;
     }
-    for (int tile = 0; tile < count; ++tile)
-      tiles[written + before - count + tile] = make_int2(i, begin + tile * kQueryTile);
+    for (int tile = 0; tile < count; ++tile) {
+      const int first = begin + tile * kQueryTile;
+      tiles[written + before - count + tile] = {i, first, min(end - first, kQueryTile)};
+    }
     written += __shfl_sync(kAllLanes, before, kWarp - 1);
   }
-  for (int tile = written + lane; tile < level.query_tiles; tile += kWarp) tiles[tile] = make_int2(-1, 0);
+  for (int tile = written + lane; tile < level.query_tiles; tile += kWarp) tiles[tile] = {};
 }
 
 }  // namespace

@@ -5,8 +5,8 @@
 // Shapes:    q [batch, heads_q, Nq, D]; k_tilde, v_tilde [units, Cq, Ck, D], bias [units, Cq, Ck];
 //            retrieved [units, Cq, r]; o, lse of the call; D = Dv 32, 64,
 //            96, 128
-// Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block, units).
-// Both kinds
+// Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block,
+// units). Both kinds
 //            of keys are rows with a bias, 64 of them at a time; rows of the next tile are copied, and the
 //            places of those of the tile after it are read, while the warps work on this one.
 // Floor:     4 D (Ck + r S/Ck) operations a query. Bytes through the second-level cache: 4 D (Ck + r S/Ck) a
@@ -31,18 +31,16 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const std::uint32_t k_shared = shared_address(tile_memory), v_shared = k_shared + 2 * kTile;
   float* const biases = reinterpret_cast<float*>(tile_memory + 4 * kTile);  // [2, kKeys], times log2 e
   std::int32_t* const rows =
-      reinterpret_cast<std::int32_t*>(biases + 2 * kKeys);      // [2, kKeys] key rows; -1: none
-  std::int32_t* const query_tokens = rows + 2 * kKeys;          // [kQueryTile]
-  std::int32_t* const first_place = query_tokens + kQueryTile;  // [r] of each retrieved cluster
+      reinterpret_cast<std::int32_t*>(biases + 2 * kKeys);  // [2, kKeys] key rows; -1: none
+  std::int32_t* const query_tokens = rows + 2 * kKeys;      // [kQueryTile]
   const Level& level = plan.level[chunk.level];
-  std::int32_t* const ends = first_place + level.r;  // [r] retrieved tokens up to and including each cluster
 
   const int chunk_unit = blockIdx.y;
   const int head = (chunk.first_unit + chunk_unit) / level.blocks,
             block = (chunk.first_unit + chunk_unit) % level.blocks;
-  const int2 tile = w.query_tiles[std::int64_t{head} * plan.query_tiles + level.query_tile +
-                                  block * level.query_tiles + blockIdx.x];
-  const int i = tile.x;
+  const QueryTile tile = w.query_tiles[std::int64_t{head} * plan.query_tiles + level.query_tile +
+                                       block * level.query_tiles + blockIdx.x];
+  const int i = tile.cluster, queries = tile.count;
   if (i < 0) return;
   const int kv = plan.key_head(head);
   // The monopole's mass does not depend on δ: it has no k̃, and its products, with any numbers, count nothing.
@@ -50,12 +48,10 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const std::int64_t pair = (std::int64_t{chunk_unit} * level.Cq + i) * level.Ck;  // of j = 0
   const std::int32_t* query_order = w.query_order +
                                     (std::int64_t{head} * plan.levels + chunk.level) * plan.Nq +
-                                    block_tokens(plan, level, block, Side::queries).begin;
-  const int query_end = w.query_offsets[first_offset(plan, level, head, block, Side::queries) + i + 1];
-  const int queries = min(query_end - tile.y, kQueryTile);
+                                    block_tokens(plan, level, block, Side::queries).begin + tile.begin;
   const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
                                   block_tokens(plan, level, block, Side::keys).begin;
-  const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
+  const int2* places = w.retrieved_places + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
   const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
   const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
   const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
@@ -67,43 +63,21 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const Element* v_tilde =
       plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
 
-  // Read the queries through the memory of the first keys; list the retrieved clusters.
-  if (threadIdx.x < kQueryTile && threadIdx.x < queries)
-    query_tokens[threadIdx.x] = query_order[tile.y + threadIdx.x];
+  // Read the queries through the memory of the first keys.
+  if (threadIdx.x < kQueryTile && threadIdx.x < queries) query_tokens[threadIdx.x] = query_order[threadIdx.x];
   if (kThreads < kQueryTile && threadIdx.x + kThreads < queries)
-    query_tokens[threadIdx.x + kThreads] = query_order[tile.y + threadIdx.x + kThreads];
-  const std::int32_t* retrieved = w.retrieved + (std::int64_t{chunk_unit} * level.Cq + i) * level.r;
-  for (int n = threadIdx.x; n < level.r; n += kThreads) {
-    const int j = retrieved[n];
-    first_place[n] = j < 0 ? 0 : key_offsets[j];
-    ends[n] = j < 0 ? 0 : key_offsets[j + 1] - key_offsets[j];
-  }
+    query_tokens[threadIdx.x + kThreads] = query_order[threadIdx.x + kThreads];
   __syncthreads();
   copy_rows<Engine::template Tile, D, kQueryTile, kThreads>(
       k_shared, [&](int row) { return row < queries ? q + query_tokens[row] * plan.q.token : nullptr; }, q);
   commit_copies();
-  // Sum up the counts: one warp, 32 clusters at a time.
-  if (threadIdx.x < 32) {
-    int sum = 0;
-    for (int n0 = 0; n0 < level.r; n0 += 32) {
-      const int n = n0 + threadIdx.x;
-      int count = n < level.r ? ends[n] : 0;
-#pragma unroll
-      for (int step = 1; step < 32; step *= 2) {
-        const int before = __shfl_up_sync(0xffffffffu, count, step);
-        if (threadIdx.x >= step) count += before;
-      }
-      if (n < level.r) ends[n] = sum + count;
-      sum += __shfl_sync(0xffffffffu, count, 31);
-    }
-  }
   wait_copies<0>();
   __syncthreads();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   Engine engine;
   engine.template load_queries<kQueryTile>(k_shared, warp * M * 16);
   const int summary_tiles = (level.Ck + kKeys - 1) / kKeys;
-  const int tokens = level.r > 0 ? ends[level.r - 1] : 0;
+  const int tokens = level.r > 0 ? places[level.r - 1].y : 0;
   const int tiles = summary_tiles + (tokens + kKeys - 1) / kKeys;
   const bool needed = Engine::kTogether || warp * M * 16 < queries;
 
@@ -124,14 +98,14 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
         int low = 0, high = level.r - 1;
         while (low < high) {
           const int middle = (low + high) / 2;
-          if (ends[middle] > place) {
+          if (places[middle].y > place) {
             high = middle;
           } else {
             low = middle + 1;
           }
         }
-        const int before = low > 0 ? ends[low - 1] : 0;
-        row = key_order[first_place[low] + place - before];
+        const int before = low > 0 ? places[low - 1].y : 0;
+        row = key_order[places[low].x + place - before];
         bias = 0;
       }
     }
@@ -229,8 +203,7 @@ template <class Engine, class Element>
 Status launch_far_field_with(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w,
                              const Chunk& chunk, cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  const int bytes =
-      4 * Engine::template Tile<Engine::D, 64>::kBytes + 2 * 64 * 8 + kQueryTile * 4 + level.r * 8;
+  const int bytes = 4 * Engine::template Tile<Engine::D, 64>::kBytes + 2 * 64 * 8 + kQueryTile * 4;
   const auto kernel = far_field_kernel<Engine, Element>;
   if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
   kernel<<<dim3(level.query_tiles, chunk.units), 32 * kQueryTile / (16 * Engine::M), bytes, stream>>>(

@@ -120,12 +120,13 @@ template <class Element>
     place(w.windows.merged_half_norms, merged_clusters);
   }
   // The largest chunk of any level, array by array.
-  std::int64_t pairs = 0, retrieved = 0, most_clusters = 0;
+  std::int64_t pairs = 0, retrieved = 0, tiles = 0, most_clusters = 0;
   for (int m = 0; m < plan.levels; ++m) {
     const Level& level = plan.level[m];
     const std::int64_t units = units_of_chunk(plan, level, sizeof(Element), summary_bytes);
     pairs = std::max(pairs, units * level.Cq * level.Ck);
     retrieved = std::max(retrieved, units * level.Cq * level.r);
+    tiles = std::max(tiles, units * level.query_tiles);
     most_clusters = std::max<std::int64_t>({most_clusters, level.Cq, level.Ck});
   }
   most_clusters = std::max<std::int64_t>({most_clusters, plan.windows_k.clusters, plan.windows_q.clusters});
@@ -133,6 +134,9 @@ template <class Element>
   place(w.L, pairs);
   place(w.bias, pairs);
   place(w.retrieved, retrieved);
+  place(w.retrieved_places, retrieved);
+  place(w.failed_rows, tiles * (kQueryTile / 16));
+  place(w.far_tiles, 1);
   if (plan.order != ExpansionOrder::centroid) {
     place(w.k_tilde, pairs * D);
     place(w.v_tilde, pairs * Dv);

@@ -122,6 +122,7 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
   const std::size_t budget = summary_budget<Element>(plan, arguments.workspace_bytes);
   const Layout<Element> layout = lay_out<Element>(plan, static_cast<std::byte*>(arguments.workspace), budget);
   Workspace<Element> workspace = layout.workspace;
+  workspace.retrieve_heads = arguments.retrieve_heads;
   const Tensors<Element> tensors{.q = static_cast<const Element*>(arguments.q.data),
                                  .k = static_cast<const Element*>(arguments.k.data),
                                  .v = static_cast<const Element*>(arguments.v.data),

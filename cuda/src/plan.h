@@ -37,8 +37,13 @@ struct Level {
       0;  ///< entries of a block: S / kQueryTile rounded up, and one more a cluster, always enough
 };
 
-/// Queries that stage 2 works on together; all of one cluster.
+/// Queries that stage 2 works on together, at most; all of one cluster.
 inline constexpr int kQueryTile = 128;
+struct alignas(16) QueryTile {
+  std::int32_t cluster = -1;  ///< -1: no queries
+  std::int32_t begin = 0;     ///< first place in the block's query_order
+  std::int32_t count = 0;
+};
 
 enum class QueryHome : std::int32_t {
   past,  ///< strictly causal: the queries of the first half are clustered, those of the second half assigned

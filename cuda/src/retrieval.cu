@@ -12,9 +12,10 @@ __device__ inline bool precedes(float rank, int j, float other_rank, int other_j
   return rank > other_rank || (rank == other_rank && j < other_j);
 }
 
-/// (5.1) S_i: the r non-empty key clusters of largest L_ij, or L_ij - log n_j, or all of them; ties to the
-/// lowest index.
-///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond; bias = -infinity there
+/// (5.1) S_i: the r, or as many as the head has, non-empty key clusters of largest L_ij, or L_ij - log n_j,
+/// or all of them; ties to the lowest index.
+///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond, with the places of their tokens; bias
+///   = -infinity there
 /// Launch: a warp a query cluster, 4 a block. r rounds, each of which finds the next cluster in falling
 /// order: the largest of those that come after the last one found. r Ck / 32 comparisons a lane on a row that
 /// stays in shared memory; a bit a cluster found, read out in rising order at the end. Reference:
@@ -46,7 +47,10 @@ __global__ void __launch_bounds__(kRetrievalWarps* kWarp)
 
   float last_rank = __builtin_huge_valf();
   int last_j = -1;
-  for (int round = 0; round < level.r; ++round) {
+  int r = level.r;
+  if (workspace.retrieve_heads != nullptr)
+    r = min(r, workspace.retrieve_heads[unit / level.blocks % plan.heads_q]);
+  for (int round = 0; round < r; ++round) {
     // The first, in falling order, of this lane's clusters that come after the last one found.
     float best_rank = kMinusInfinity;
     int best_j = level.Ck;
@@ -72,19 +76,36 @@ __global__ void __launch_bounds__(kRetrievalWarps* kWarp)
   }
   __syncwarp();
 
-  // Write them in rising order, and take them out of the far field.
+  // Write them in rising order, with their tokens, and take them out of the far field.
   std::int32_t* const retrieved = workspace.retrieved + row * level.r;
-  int written = 0;
+  int2* const places = workspace.retrieved_places + row * level.r;
+  int written = 0, tokens = 0;
   for (int word = 0; word < words; ++word) {
     const unsigned bits = found[word];
-    if ((bits >> lane & 1u) != 0) {
-      const int j = word * kWarp + lane;
-      retrieved[written + __popc(bits & ((1u << lane) - 1))] = j;
+    if (bits == 0) continue;
+    const int j = word * kWarp + lane;
+    const bool chosen = (bits >> lane & 1u) != 0;
+    const int begin = chosen ? offsets[j] : 0;
+    int up_to =
+        chosen ? offsets[j + 1] - begin : 0;  // becomes the tokens of this cluster and those before it
+#pragma unroll
+    for (int step = 1; step < kWarp; step *= 2) {
+      const int before = __shfl_up_sync(kAllLanes, up_to, step);
+      if (lane >= step) up_to += before;
+    }
+    if (chosen) {
+      const int x = written + __popc(bits & ((1u << lane) - 1));
+      retrieved[x] = j;
+      places[x] = make_int2(begin, tokens + up_to);
       workspace.bias[row * level.Ck + j] = kMinusInfinity;
     }
     written += __popc(bits);
+    tokens += __shfl_sync(kAllLanes, up_to, kWarp - 1);
   }
-  for (int x = written + lane; x < level.r; x += kWarp) retrieved[x] = -1;
+  for (int x = written + lane; x < level.r; x += kWarp) {
+    retrieved[x] = -1;
+    places[x] = make_int2(0, tokens);
+  }
 }
 
 }  // namespace

@@ -21,6 +21,13 @@ struct Tensors {
   float* lse = nullptr;        ///< [batch, heads_q, Nq], dense
 };
 
+/// What the thread blocks of stage 2 have in common, of both its kernels: zeroed before them.
+struct FarTileCounts {
+  std::int32_t taken = 0;        ///< tiles of queries that the first one has begun
+  std::int32_t taken_again = 0;  ///< tiles that the second one has looked at
+  std::int32_t any_failed = 0;   ///< 1: the first one has left rows to the second
+};
+
 /// (2.4) Clusters of windows and their merging, first of the keys, then of the queries; H is HK or HQ, as in
 /// the plans that window_plan and merge_plan make.
 template <class Element>
@@ -78,10 +85,9 @@ struct Workspace {
   /// -|c|²/2 of each centroid, which together with x·c ranks the clusters; -infinity: no candidate.
   float* key_half_norms = nullptr;    ///< [HK, key_clusters]
   float* query_half_norms = nullptr;  ///< [HQ, query_clusters]
-  /// What stage 2 works on: entry e of a block is {cluster, first place in the block's query_order}, up to
-  /// kQueryTile queries of that cluster; entries beyond the block's last tile have cluster -1. At
-  /// head · plan.query_tiles + level.query_tile + block · level.query_tiles + e.
-  int2* query_tiles = nullptr;
+  /// What stage 2 works on, entry e of a block at head · plan.query_tiles + level.query_tile + block ·
+  /// level.query_tiles + e; entries beyond the block's last tile have cluster -1.
+  QueryTile* query_tiles = nullptr;
   /// Of the units of one chunk (stages 1 and 2 go chunk by chunk, so that summaries stay small):
   float* L = nullptr;  ///< [units, Cq, Ck] log-mass L_ij; -infinity for an empty key cluster
   /// [units, Cq, Ck] what a query adds to s q·k̃_ij to get ℓ_j: b_ij = L_ij - s q̄_i·k̃_ij with k̃ as it is
@@ -90,11 +96,19 @@ struct Workspace {
   float* bias = nullptr;
   Element* k_tilde =
       nullptr;  ///< [units, Cq, Ck, D], zero for an empty key cluster; not of `centroid`, `monopole`
-  Element* v_tilde = nullptr;         ///< [units, Cq, Ck, Dv], likewise; not of `centroid`
-  std::int32_t* retrieved = nullptr;  ///< [units, Cq, r] key clusters, rising; -1 beyond the non-empty ones
-  std::uint64_t* draws = nullptr;     ///< [most clusters of a block] random numbers of a seed other than 0
-  WindowTables<Element> windows;      ///< of plans with windows
-  float* key_covariance = nullptr;    ///< [HK, blocks, D, D] of the key metric
+  Element* v_tilde = nullptr;  ///< [units, Cq, Ck, Dv], likewise; not of `centroid`
+  /// [heads_q] at most so many of a level's r clusters are retrieved, or null; the caller's.
+  const std::int32_t* retrieve_heads = nullptr;
+  std::int32_t* retrieved = nullptr;  ///< [units, Cq, r] key clusters, rising; -1 beyond the last one
+  /// [units, Cq, r] of each of them {first place in the block's key_order, retrieved tokens up to and
+  /// including it}; {0, all tokens} beyond the last one.
+  int2* retrieved_places = nullptr;
+  /// [units, query_tiles, kQueryTile / 16] between the two kernels of stage 2: a bit for each query of 16.
+  std::uint32_t* failed_rows = nullptr;
+  FarTileCounts* far_tiles = nullptr;
+  std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;    ///< of plans with windows
+  float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
   /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
   float* metric_centroids = nullptr;
 };

@@ -17,7 +17,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
                                   Chunk chunk) {
 #if MUSE_HOPPER
   using Engine = WgmmaEngine<D, Element>;
-  using Pipeline = AttentionPipeline<D, 1, Stages, 2, Element>;
+  using Pipeline = AttentionPipeline<D, 1, Stages, 2, 1, Element>;
   constexpr int kKeys = Pipeline::kKeys;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
@@ -74,7 +74,8 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     return;
   }
   const Element* q_bar = w.query_centroids + first_cluster(plan, level, head, block, Side::home) * D;
-  const Engine engine = pipeline.begin_consuming(
+  Pipeline::begin_consuming();
+  const Engine engine = pipeline.load_queries(
       [&](int n) { return i_begin + n < level.Cq ? q_bar + (i_begin + n) * D : nullptr; }, q_bar);
   const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
   const bool needed = i_begin + first_row < level.Cq;
@@ -150,7 +151,7 @@ std::optional<Status> launch_tilted_summaries_wgmma(const Plan& plan, const Tens
                                                     cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
   constexpr int kBytes =
-      sizeof(typename AttentionPipeline<D, 1, Stages, 2, Element>::Shared) + kSummaryRun * sizeof(int3);
+      sizeof(typename AttentionPipeline<D, 1, Stages, 2, 1, Element>::Shared) + kSummaryRun * sizeof(int3);
   const auto kernel = tilted_summaries_wgmma_kernel<D, Stages, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

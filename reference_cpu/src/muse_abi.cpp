@@ -320,11 +320,15 @@ void run_on_cpu(const muse_call& call, const muse::Config& config, const muse_te
                   call.labels_k_out + key_head * levels * call.Nk);
       for (std::int64_t h = kv * shared; h < (kv + 1) * shared; ++h) {
         const std::int64_t head = b * call.heads_q + h;
+        muse::Config config_of_head = config;
+        if (call.retrieve_heads != nullptr)
+          for (std::int64_t& r : config_of_head.retrieve.values)
+            r = std::clamp<std::int64_t>(call.retrieve_heads[h], 0, r);
         const muse::Matrix<float> q_head = read_head(call, q, b, h, call.Nq, call.D);
         muse::LevelLabels labels_q;
         if (call.labels_q != nullptr) labels_q = read_labels(call.labels_q, head, levels, call.Nq);
         const muse::MuseResult<float> result = muse::muse_attention<float>(
-            q_head, k_head, v_head, scale, config,
+            q_head, k_head, v_head, scale, config_of_head,
             {.labels_q = call.labels_q != nullptr ? &labels_q : nullptr, .labels_k = &labels_k});
         write_head(call, o, b, h, result.attention.o);
         if (call.lse != nullptr) std::copy_n(result.attention.lse.data(), call.Nq, call.lse + head * call.Nq);
@@ -396,6 +400,7 @@ void run_on_cuda(const muse_call& call, const muse::Config& config, const muse_t
   check_on_device("call.labels_k", call.labels_k);
   check_on_device("call.labels_q_out", call.labels_q_out);
   check_on_device("call.labels_k_out", call.labels_k_out);
+  check_on_device("call.retrieve_heads", call.retrieve_heads);
   check_on_device("call.workspace", call.workspace);
   const auto strided = [](auto* data, const muse_tensor& tensor) {
     return muse::cuda::StridedTensor<decltype(data)>{data, tensor.stride_batch, tensor.stride_head,
@@ -410,6 +415,7 @@ void run_on_cuda(const muse_call& call, const muse::Config& config, const muse_t
                                         .labels_q = call.labels_q,
                                         .labels_k_out = call.labels_k_out,
                                         .labels_q_out = call.labels_q_out,
+                                        .retrieve_heads = call.retrieve_heads,
                                         .workspace = call.workspace,
                                         .workspace_bytes = call.workspace_size,
                                         .stream = static_cast<cudaStream_t>(call.stream)};
@@ -544,6 +550,7 @@ muse_status muse_attention(const muse_config* config, const muse_call* call) {
     check_aligned("call.labels_k", call->labels_k, alignof(std::int32_t));
     check_aligned("call.labels_q_out", call->labels_q_out, alignof(std::int32_t));
     check_aligned("call.labels_k_out", call->labels_k_out, alignof(std::int32_t));
+    check_aligned("call.retrieve_heads", call->retrieve_heads, alignof(std::int32_t));
     if (call->device == MUSE_DEVICE_CPU) {
       run_on_cpu(*call, checked, q, k, v, o);
     } else {

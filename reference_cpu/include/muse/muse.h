@@ -119,6 +119,9 @@ typedef struct muse_call {
   void* workspace;
   uint64_t workspace_size;
   void* stream; /* CUDA: the cudaStream_t to queue on; null: the default stream */
+  /* A query head retrieves at most so many of the config's r clusters, at every level; or null. What is
+   * needed for an error differs much from head to head. */
+  const int32_t* retrieve_heads; /* [heads_q], on the device of the call */
 } muse_call;
 
 /* MUSE_ABI_VERSION of the library that is loaded, and its release, such as "0.1.0". */

@@ -72,6 +72,10 @@ struct Arguments {
   std::int32_t* labels_k_out = nullptr;
   std::int32_t* labels_q_out = nullptr;
 
+  /// [heads_q] a query head retrieves at most so many of the config's r clusters, at every level; or null.
+  /// What a head needs differs much from head to head.
+  const std::int32_t* retrieve_heads = nullptr;
+
   void* workspace = nullptr;  ///< device memory, a multiple of 256 bytes
   std::size_t workspace_bytes = 0;
   cudaStream_t stream = nullptr;
