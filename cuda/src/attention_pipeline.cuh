@@ -94,7 +94,7 @@ struct AttentionPipeline {
       for (int stage = 0; stage < Slots; ++stage) {
         barrier_init(shared_address(&shared.q_full[stage]),
                      2 * 128);  // copies, and what is written beside them
-        barrier_init(shared_address(&shared.q_empty[stage]), 4 * Consumers);
+        barrier_init(shared_address(&shared.q_empty[stage]), 128 * Consumers);
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
     }
@@ -205,8 +205,7 @@ struct AttentionPipeline {
   }
   /// A consuming warpgroup: is done with that tile of queries.
   __device__ __forceinline__ void release_queries() {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.q_empty[slot.stage]));
+    barrier_arrive(shared_address(&shared.q_empty[slot.stage]));
     slot.advance();
   }
 
