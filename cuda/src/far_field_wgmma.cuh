@@ -104,7 +104,7 @@ template <int D, int Stages, int Resident, bool Careful, class Element>
 struct FarField {
   using Pipeline = AttentionPipeline<D, kQueryTile / 64, Stages, Resident, 2, Element>;
   static constexpr bool kOnlyFailed = Careful && !kCarefulFar<Element>;
-  using Tiles = FarTiles<kOnlyFailed ? kWarp : 2, kOnlyFailed>;
+  using Tiles = FarTiles<kOnlyFailed ? kWarp : 1, kOnlyFailed>;
   struct Shared {
     typename Pipeline::Shared pipeline;
     typename Tiles::Shared tiles;
