@@ -110,8 +110,10 @@ struct Work {
   double bytes = 0;  // of device memory: each array once, where the caches hold nothing from before
 };
 
-// Work of a call by docs/math.md, section 7, for clusters of average size: stage -> work of all heads.
-std::map<std::string, Work> work_of(const muse::Config& config, double N, double D, double heads) {
+// Work of a call by docs/math.md, section 7, for clusters of average size: stage -> work of all heads. Heads
+// retrieve at most `of_heads` clusters, one number for each that differs, or none at all: as the config says.
+std::map<std::string, Work> work_of(const muse::Config& config, double N, double D, double heads,
+                                    const std::vector<std::int32_t>& of_heads) {
   std::map<std::string, Work> work;
   const bool causal = config.mode != muse::Mode::acausal;
   const double B = causal ? std::min(static_cast<double>(config.block), N) : 0;
@@ -123,7 +125,12 @@ std::map<std::string, Work> work_of(const muse::Config& config, double N, double
   for (double S = causal ? B : N; causal ? S < N : level == 0; S *= 2, ++level) {
     const double Cq = static_cast<double>(config.clusters_q.at(level)(static_cast<std::int64_t>(S)));
     const double Ck = static_cast<double>(config.clusters_k.at(level)(static_cast<std::int64_t>(S)));
-    const double r = static_cast<double>(config.retrieve.at(level));
+    double r = static_cast<double>(config.retrieve.at(level));
+    if (!of_heads.empty()) {
+      double sum = 0;
+      for (const std::int32_t most : of_heads) sum += std::clamp(static_cast<double>(most), 0.0, r);
+      r = sum / static_cast<double>(of_heads.size());
+    }
     // A level's keys, and its queries, are half of all tokens, or all of them.
     const double part = causal ? 0.5 : 1, tokens = part * N * D * heads, rows = part * tensor;
     const double pairs = Cq * Ck * heads * (causal ? N / (2 * S) : 1);  // of a query and a key cluster
@@ -159,7 +166,7 @@ int run(int argc, char** argv) {
   std::string dump, json_path, csv_path;
   std::int64_t heads = 64, tokens = 16384, dim = 64;
   int repeats = 20;
-  std::vector<std::string> options;
+  std::vector<std::int32_t> of_heads;
   app.add_option(
       "dump", dump,
       "folder, .npz or .safetensors whose heads are used again and again; without it: random numbers");
@@ -167,6 +174,9 @@ int run(int argc, char** argv) {
   app.add_option("--tokens", tokens, "tokens of a head")->capture_default_str();
   app.add_option("--dim", dim, "head dim")->capture_default_str();
   app.add_option("--repeats", repeats, "timed calls")->capture_default_str();
+  app.add_option("--retrieve-heads", of_heads,
+                 "clusters that each head of the dump retrieves at most: a number a head, with commas")
+      ->delimiter(',');
   app.add_option("--json", json_path, "write the result to this file");
   app.add_option("--csv", csv_path, "write the stages to this file");
   muse::Config config;
@@ -182,6 +192,12 @@ int run(int argc, char** argv) {
 
   // Prepare a call.
   const Inputs inputs = make_inputs(dump, heads, tokens, dim);
+  MUSE_REQUIRE(of_heads.empty() || static_cast<std::int64_t>(of_heads.size()) == inputs.heads,
+               "--retrieve-heads: expected ", inputs.heads, " numbers, found ", of_heads.size());
+  std::vector<std::int32_t> of_all_heads;
+  for (std::int64_t h = 0; h < heads; ++h)
+    of_all_heads.push_back(of_heads.empty() ? 0 : of_heads[static_cast<std::size_t>(h % inputs.heads)]);
+  const Buffer<std::int32_t> retrieve_heads(of_all_heads);
   const std::size_t elements = inputs.q.size();
   const Buffer<Element> q(inputs.q), k(inputs.k), v(inputs.v), o(elements);
   const muse::cuda::Shape shape{
@@ -197,6 +213,7 @@ int run(int argc, char** argv) {
                              .k = {k.get()},
                              .v = {v.get()},
                              .o = {o.get()},
+                             .retrieve_heads = of_heads.empty() ? nullptr : retrieve_heads.get(),
                              .workspace = workspace.get(),
                              .workspace_bytes = workspace.bytes(),
                              .stream = stream};
@@ -228,6 +245,7 @@ int run(int argc, char** argv) {
                                 .o = {o32.get()},
                                 .labels_k = same_labels ? labels_k.get() : nullptr,
                                 .labels_q = same_labels ? labels_q.get() : nullptr,
+                                .retrieve_heads = same_labels ? call.retrieve_heads : nullptr,
                                 .workspace = memory.get(),
                                 .workspace_bytes = memory.bytes(),
                                 .stream = stream},
@@ -324,8 +342,8 @@ int run(int argc, char** argv) {
   check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
   check(cudaDeviceGetAttribute(&memory_bits, cudaDevAttrGlobalMemoryBusWidth, 0));
   const double bandwidth = 2.0 * memory_clock * 1e3 * memory_bits / 8;  // two transfers a clock
-  auto work =
-      work_of(config, static_cast<double>(tokens), static_cast<double>(dim), static_cast<double>(heads));
+  auto work = work_of(config, static_cast<double>(tokens), static_cast<double>(dim),
+                      static_cast<double>(heads), of_heads);
   const double exact_operations = (config.mode == muse::Mode::acausal ? 4.0 : 2.0) *
                                   static_cast<double>(tokens) * static_cast<double>(tokens) *
                                   static_cast<double>(dim * heads);
@@ -386,6 +404,7 @@ int run(int argc, char** argv) {
                               {"dtype", "bfloat16"},
                               {"inputs", dump.empty() ? "random" : "heads of a dump"},
                               {"config", muse::to_json(config)},
+                              {"retrieve_heads", of_heads},
                               {"repeats", repeats},
                               {"milliseconds", total},
                               {"stages", stages},
