@@ -3,15 +3,12 @@
 // and 5.2).
 //
 // Shapes:    q [batch, heads_q, Nq, D]; k_tilde, v_tilde [units, Cq, Ck, D], bias [units, Cq, Ck];
-//            retrieved [units, Cq, r]; o, lse of the call; D = Dv 32, 64,
-//            96, 128
-// Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block,
-// units). Both kinds
-//            of keys are rows with a bias, 64 of them at a time; rows of the next tile are copied, and the
-//            places of those of the tile after it are read, while the warps work on this one.
-// Floor:     4 D (Ck + r S/Ck) operations a query. Bytes through the second-level cache: 4 D (Ck + r S/Ck) a
-// tile of
-//            queries, hence tiles of many queries.
+//            retrieved_places [units, Cq, r]; o, lse of the call; D = Dv 32, 64, 96, 128
+// Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block, units).
+//            Both kinds of keys are rows with a bias, 64 of them at a time; rows of the next tile are copied,
+//            and the places of those of the tile after it are read, while the warps work on this one.
+// Floor:     4 D (Ck + r S/Ck) operations a query. Bytes through the second-level cache: as many for each
+//            tile of queries, hence tiles of many queries.
 // Reference: reference_cpu/src/far_field.cpp, retrieval.cpp    Test: tests/test_cuda_far_field.cpp
 #pragma once
 

@@ -12,10 +12,10 @@ __device__ inline bool precedes(float rank, int j, float other_rank, int other_j
   return rank > other_rank || (rank == other_rank && j < other_j);
 }
 
-/// (5.1) S_i: the r, or as many as the head has, non-empty key clusters of largest L_ij, or L_ij - log n_j,
-/// or all of them; ties to the lowest index.
-///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond, with the places of their tokens; bias
-///   = -infinity there
+/// (5.1) S_i: the r non-empty key clusters of largest L_ij, or L_ij - log n_j, or all of them; ties to the
+/// lowest index. A head may have a smaller r (retrieve_heads).
+///   L [units, Cq, Ck] -> retrieved [units, Cq, r], rising, -1 beyond, and retrieved_places, where their
+///   tokens are; bias = -infinity there
 /// Launch: a warp a query cluster, 4 a block. r rounds, each of which finds the next cluster in falling
 /// order: the largest of those that come after the last one found. r Ck / 32 comparisons a lane on a row that
 /// stays in shared memory; a bit a cluster found, read out in rising order at the end. Reference:

@@ -103,7 +103,8 @@ struct Workspace {
   /// [units, Cq, r] of each of them {first place in the block's key_order, retrieved tokens up to and
   /// including it}; {0, all tokens} beyond the last one.
   int2* retrieved_places = nullptr;
-  /// [units, query_tiles, kQueryTile / 16] between the two kernels of stage 2: a bit for each query of 16.
+  /// [units, query_tiles, kQueryTile / 16] between the two kernels of stage 2: of each warp of 16
+  /// queries a bit for each that failed.
   std::uint32_t* failed_rows = nullptr;
   FarTileCounts* far_tiles = nullptr;
   std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
