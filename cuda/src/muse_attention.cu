@@ -19,17 +19,22 @@ void check(Status status, const char* step) {
                                              cudaGetErrorString(status)));
 }
 
-/// Streams beside the caller's, a pair for each host thread and device: made once, kept until the thread
-/// ends. Work forks off the caller's stream and joins it again, so that a capture of the caller's stream has
-/// it all.
+/// Two streams beside the caller's. Work forks off the caller's stream and joins it again, so that a capture
+/// of the caller's stream has it all.
 class SideStreams {
  public:
-  /// Those of this thread on the present device.
+  /// Of this host thread on the present device: made once, kept until the thread ends. Calls take turns, so
+  /// that some on streams of their own do not wait for each other here.
   static SideStreams& of_thread() {
-    thread_local std::map<int, SideStreams> of_device;
+    struct Ring {
+      std::array<SideStreams, 4> streams;
+      std::size_t turn = 0;
+    };
+    thread_local std::map<int, Ring> of_device;
     int device = 0;
     check(cudaGetDevice(&device), "present device");
-    return of_device.try_emplace(device).first->second;
+    Ring& ring = of_device[device];
+    return ring.streams[ring.turn++ % ring.streams.size()];
   }
   SideStreams() {
     // Making a stream does not belong to a capture that may be going on.
