@@ -137,7 +137,9 @@ def make_side_by_side(data):
         for row in case["rows"]:
             if row["wrong"]:
                 raise DocsError(f"{case['case']}: a result is marked as wrong: {row['wrong']}; measure again")
-            settings = ", ".join(f"{name} {value}" for name, value in row["settings"].items() if name != "mode")
+            # '|' parts the values of heads, and the cells of a table.
+            settings = ", ".join(f"{name} {value}".replace("|", " \\| ") for name, value in row["settings"].items()
+                                 if name != "mode")
             target = "" if case["target_speedup"] is None else f"{case['target_speedup']:g}x"
             if case["target_error"] is not None:
                 target += f" at {case['target_error']:g}"
