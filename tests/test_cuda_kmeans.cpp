@@ -149,6 +149,37 @@ void check_means(Index N, Index D, const Config& config, std::uint64_t seed) {
   }
 }
 
+/// The expansion points: the means of the home's queries by the labels that they got.
+template <class Element>
+void check_home_means(const InputSizes& sizes, const Config& config, std::uint64_t seed) {
+  const Inputs inputs = random_inputs<Element>(sizes, seed);
+  Stages<Element> stages(inputs, config);
+  const auto& plan = stages.plan;
+  const auto& w = stages.workspace;
+  MUSE_CUDA_REQUIRE(muse::cuda::cluster_queries(plan, stages.tensors, w, false, nullptr));
+  const auto labels = stages.get(w.labels_q, std::int64_t{plan.HQ()} * plan.levels * plan.Nq);
+  const Matrix<double> found =
+      stages.get_rows(w.query_centroids, Index{plan.HQ()} * plan.query_clusters, sizes.D);
+  stages.check_sentinels();
+  Matrix<double> truth(found.rows(), found.cols());
+  for (Index head = 0; head < plan.HQ(); ++head)
+    for (Index m = 0; m < plan.levels; ++m) {
+      const muse::cuda::Level& level = plan.level[m];
+      for (std::int32_t t = 0; t < level.blocks; ++t) {
+        const muse::cuda::TokenSpan span = block_tokens(plan, level, t, Side::home);
+        const auto* const row = labels.data() + (head * plan.levels + m) * plan.Nq + span.begin;
+        const Clusters<double> clusters =
+            make_clusters<double>(inputs.q[static_cast<std::size_t>(head)].middleRows(span.begin, span.count),
+                                  Labels(row, row + span.count), level.Cq);
+        truth.middleRows(first_cluster(plan, level, head, t, Side::home), level.Cq) = clusters.centroids;
+      }
+    }
+  check_precision<Element>(found, truth, rounded<Element>(truth),
+                           "means of homes: " + type_name<Element>() + " N=" + std::to_string(sizes.Nq) +
+                               " D=" + std::to_string(sizes.D) + " Cq=" + get_option(config, "clusters-q") +
+                               " " + std::string(name_of(config.mode)));
+}
+
 /// The whole: inertia of every block, keys and homes, within 1 % of the reference's.
 template <class Element>
 void check_inertia(const Config& config, Index N, Index D, std::uint64_t seed) {
@@ -268,6 +299,27 @@ TEST_CASE("k-means: means") {
   }
   check_means<__nv_bfloat16>(20000, 64, acausal, 23);
   check_means<float>(20000, 64, acausal, 24);
+}
+
+TEST_CASE("k-means: means of homes") {
+  MUSE_NEEDS_GPU();
+  // As many clusters as are summed together with the labels, and more.
+  for (const char* clusters : {"7", "60", "100", "200"}) {
+    for (const char* sample : {"1", "4"}) {
+      const Config causal =
+          config_of({{"clusters", clusters}, {"block", "500"}, {"passes", "2"}, {"sample", sample}});
+      const Config acausal =
+          config_of({{"mode", "acausal"}, {"clusters", clusters}, {"passes", "1"}, {"sample", sample}});
+      for (const Index N : {Index{1025}, Index{4095}}) {
+        check_home_means<float>({.Nq = N, .Nk = N, .D = 64, .Dv = 64}, causal, 50);
+        check_home_means<__nv_bfloat16>(
+            {.Nq = N, .Nk = N, .D = 64, .Dv = 64, .batch = 2, .heads_q = 4, .heads_kv = 2}, causal, 51);
+        check_home_means<__half>({.Nq = N, .Nk = N, .D = 32, .Dv = 32, .heads_q = 3}, acausal, 52);
+        check_home_means<__nv_bfloat16>({.Nq = N, .Nk = N, .D = 128, .Dv = 128}, causal, 53);
+      }
+      check_home_means<__nv_bfloat16>({.Nq = 9000, .Nk = 9000, .D = 64, .Dv = 64}, acausal, 54);
+    }
+  }
 }
 
 TEST_CASE("k-means: inertia within 1 % of the reference") {

@@ -52,11 +52,11 @@ struct Weights {
 /// are summed in rising order: the bits follow from the list of members alone. Bound by memory: each row is
 /// read once, sizeof(Element) · width bytes. Limits: rows begin at multiples of 16 bytes. Reference:
 /// make_clusters (clusters.cpp). Test: test_cuda_kmeans.cpp.
-template <class Element>
+template <class Element, class Mean>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     means_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const int width, const std::int32_t* order, const std::int32_t* offsets,
-                 Element* means, float* half_norms, const EmptyCluster empty, const int of_head,
+                 Mean* means, float* half_norms, const EmptyCluster empty, const int of_head,
                  const Weights weights) {
   const bool keys = side == Side::keys;
   const int clusters = keys ? plan.key_clusters : plan.query_clusters, N = keys ? plan.Nk : plan.Nq;
@@ -106,10 +106,10 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
 #pragma unroll
       for (int e = 0; e < kV; ++e) {
         sum[e] /= static_cast<float>(max(count, 1));
-        const float rounded = to_float(from_float<Element>(sum[e]));
-        norm = fmaf(rounded, rounded, norm);
+        const Mean mean = from_float<Mean>(sum[e]);
+        means[index * width + d0 + e] = mean;
+        norm = fmaf(to_float(mean), to_float(mean), norm);
       }
-      store_vector(means + index * width + d0, sum);
     }
   }
   norm = warp_sum(norm);
@@ -330,6 +330,20 @@ Status launch_key_covariance(const Plan& plan, const Tensors<Element>& tensors,
 
 namespace {
 
+// The means that the sums of runs make.
+template <class Element>
+Status launch_means_of_sums(const Plan& plan, const Workspace<Element>& workspace, Side side,
+                            EmptyCluster empty, std::int32_t levels, cudaStream_t stream) {
+  const bool keys = side == Side::keys;
+  const int of_head = clusters_in(plan, side, levels);
+  means_of_sums_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
+                                  kMeansWarps * kWarp, 0, stream>>>(
+      plan, side, keys ? plan.heads_kv : plan.heads_q, keys ? workspace.key_sums : workspace.query_sums,
+      keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head);
+  return cudaGetLastError();
+}
+
 // Means from labels alone, unsorted, by the tensor cores; nothing where they do not serve.
 template <class Element>
 std::optional<Status> launch_means_of_labels(const Plan& plan, const Tensors<Element>& tensors,
@@ -341,33 +355,33 @@ std::optional<Status> launch_means_of_labels(const Plan& plan, const Tensors<Ele
     const std::optional<Status> summed = with_tuned_dim(
         plan, [&](auto dim) { return launch_sums<dim()>(plan, tensors, workspace, side, levels, stream); });
     if (!summed || *summed != cudaSuccess) return summed;
-    const bool keys = side == Side::keys;
-    const int of_head = clusters_in(plan, side, levels);
-    means_of_sums_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
-                                    kMeansWarps * kWarp, 0, stream>>>(
-        plan, side, keys ? plan.heads_kv : plan.heads_q, keys ? workspace.key_sums : workspace.query_sums,
-        keys ? workspace.key_centroids : workspace.query_centroids,
-        keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head);
-    return cudaGetLastError();
+    return launch_means_of_sums(plan, workspace, side, empty, levels, stream);
   }
   return std::nullopt;
 }
 
-// Means of sorted tokens, each of which may stand for several.
-template <class Element>
+// Means of sorted tokens, each of which may stand for several, into `means`.
+template <class Element, class Mean>
 Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
                               const Workspace<Element>& workspace, Side side, EmptyCluster empty,
-                              std::int32_t levels, const Weights& weights, cudaStream_t stream) {
+                              std::int32_t levels, const Weights& weights, Mean* means, cudaStream_t stream) {
   const bool keys = side == Side::keys;
   const int of_head = clusters_in(plan, side, levels);
   means_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
                           kMeansWarps * kWarp, 0, stream>>>(
       plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
       plan.D, keys ? workspace.key_order : workspace.query_order,
-      keys ? workspace.key_offsets : workspace.home_offsets,
-      keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_offsets : workspace.home_offsets, means,
       keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head, weights);
   return cudaGetLastError();
+}
+template <class Element>
+Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
+                              const Workspace<Element>& workspace, Side side, EmptyCluster empty,
+                              std::int32_t levels, const Weights& weights, cudaStream_t stream) {
+  return launch_means_of_sorted(plan, tensors, workspace, side, empty, levels, weights,
+                                side == Side::keys ? workspace.key_centroids : workspace.query_centroids,
+                                stream);
 }
 
 // The means of a k-means pass, from labels; sorts the tokens if it must.
@@ -466,10 +480,25 @@ Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Wo
 
 namespace {
 
-// (2.2) Labels of the tokens of all levels that cluster afresh.
+// Labels, and at once the sums that their means are made of; nothing where the tensor cores do not serve.
+template <class Element>
+std::optional<Status> launch_assign_and_sum(const Plan& plan, const Tensors<Element>& tensors,
+                                            const Workspace<Element>& workspace, Side side,
+                                            cudaStream_t stream) {
+  if constexpr (has_tensor_cores<Element>) {
+    if (side == Side::keys || plan.key_metric == 0)
+      return with_tuned_dim(plan, [&](auto dim) {
+        return launch_assign_and_sum_mma<dim()>(plan, tensors, workspace, side, stream);
+      });
+  }
+  return std::nullopt;
+}
+
+// (2.2) Labels of the tokens of all levels that cluster afresh. `summed`, if not null, asks for the sums of
+// those labels too, and becomes whether they are there.
 template <class Element>
 Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                    Side side, const Weights& weights, cudaStream_t stream) {
+                    Side side, const Weights& weights, bool* summed, cudaStream_t stream) {
   if (plan.clustering == Clustering::spatial) return launch_spatial_labels(plan, workspace, side, stream);
   // The passes look at a sample, whose labels and order do not matter afterwards.
   const Plan sampled = plan.sample > 1 ? sample_plan(plan) : plan;
@@ -479,9 +508,22 @@ Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Wor
     passing.labels_q = workspace.sample_labels_q;
   }
   MUSE_TRY(launch_weighted_seeds(sampled, tensors, passing, side, weights, stream));
+  const bool weighted = weights.offsets != nullptr;
   for (std::int32_t pass = 0; pass < plan.passes; ++pass) {
-    MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
-    MUSE_TRY(launch_means_of_pass(sampled, tensors, passing, side, weights, stream));
+    const std::optional<Status> launched =
+        weighted ? std::nullopt : launch_assign_and_sum(sampled, tensors, passing, side, stream);
+    if (launched) {
+      MUSE_TRY(*launched);
+      MUSE_TRY(launch_means_of_sums(sampled, passing, side, EmptyCluster::keep, plan.fresh_levels, stream));
+    } else {
+      MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
+      MUSE_TRY(launch_means_of_pass(sampled, tensors, passing, side, weights, stream));
+    }
+  }
+  if (summed != nullptr) {
+    const std::optional<Status> launched = launch_assign_and_sum(plan, tensors, workspace, side, stream);
+    *summed = launched.has_value();
+    if (launched) return *launched;
   }
   return launch_assign(plan, tensors, workspace, side, stream);
 }
@@ -529,23 +571,29 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   (keys ? tables.key_offsets : tables.home_offsets) = w.offsets;
   (keys ? tables.key_centroids : tables.query_centroids) = w.centroids;
   (keys ? tables.key_half_norms : tables.query_half_norms) = w.half_norms;
-  MUSE_TRY(label_afresh(of_windows, tensors, tables, side, Weights(), stream));
+  MUSE_TRY(label_afresh(of_windows, tensors, tables, side, Weights(), nullptr, stream));
   MUSE_TRY(launch_sort(of_windows, tensors, tables, side, 1, stream));
-  MUSE_TRY(launch_means(of_windows, tensors, tables, side, EmptyCluster::zero, 1, stream));
-  // Merge their clusters, each weighted by its tokens.
+  MUSE_TRY(launch_means_of_sorted(of_windows, tensors, tables, side, EmptyCluster::zero, 1, Weights(),
+                                  w.means, stream));
+  // Merge their clusters, each weighted by its tokens: in float32, as means are sums of many numbers.
   Plan of_merging = merge_plan(plan, side);
   of_merging.clustering = Clustering::kmeans;
-  Tensors<Element> centroids = tensors;
-  (keys ? centroids.k : centroids.q) = w.centroids;
-  (keys ? tables.labels_k : tables.labels_q) = w.merged_labels;
-  (keys ? tables.key_order : tables.query_order) = w.merged_order;
-  (keys ? tables.key_offsets : tables.home_offsets) = w.merged_offsets;
-  (keys ? tables.key_centroids : tables.query_centroids) = w.merged_centroids;
-  (keys ? tables.key_half_norms : tables.query_half_norms) = w.merged_half_norms;
+  Tensors<float> means;
+  (keys ? means.k : means.q) = w.means;
+  Workspace<float> merging;
+  merging.draws = workspace.draws;
+  merging.sample_labels_k = workspace.sample_labels_k;
+  merging.sample_labels_q = workspace.sample_labels_q;
+  (keys ? merging.labels_k : merging.labels_q) = w.merged_labels;
+  (keys ? merging.key_order : merging.query_order) = w.merged_order;
+  (keys ? merging.key_counts : merging.query_counts) = w.counts;
+  (keys ? merging.key_offsets : merging.home_offsets) = w.merged_offsets;
+  (keys ? merging.key_centroids : merging.query_centroids) = w.merged_centroids;
+  (keys ? merging.key_half_norms : merging.query_half_norms) = w.merged_half_norms;
   const Weights weights{.offsets = w.offsets,
                         .clusters = windows.clusters,
                         .of_head = std::int64_t{windows.count} * (windows.clusters + 1)};
-  MUSE_TRY(label_afresh(of_merging, centroids, tables, side, weights, stream));
+  MUSE_TRY(label_afresh(of_merging, means, merging, side, weights, nullptr, stream));
   const int N = keys ? plan.Nk : plan.Nq, merged = plan.levels - plan.fresh_levels;
   const dim3 grid(static_cast<unsigned>(ceil_div(N, 256)),
                   static_cast<unsigned>((keys ? plan.HK() : plan.HQ()) * merged));
@@ -555,12 +603,12 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   return cudaGetLastError();
 }
 
-// Labels of the keys, or of the home's queries, of all levels; sorted.
+// Labels of the keys, or of the home's queries, of all levels; sorted. `summed` as in label_afresh.
 template <class Element>
 Status label_and_sort(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
-                      Side side, bool labels_given, cudaStream_t stream) {
+                      Side side, bool labels_given, bool* summed, cudaStream_t stream) {
   if (!labels_given && plan.fresh_levels > 0)
-    MUSE_TRY(label_afresh(plan, tensors, workspace, side, Weights(), stream));
+    MUSE_TRY(label_afresh(plan, tensors, workspace, side, Weights(), summed, stream));
   if (!labels_given && plan.window > 0) MUSE_TRY(label_from_windows(plan, tensors, workspace, side, stream));
   return launch_sort(plan, tensors, workspace, side, plan.levels, stream);
 }
@@ -570,7 +618,7 @@ Status label_and_sort(const Plan& plan, const Tensors<Element>& tensors, const W
 template <class Element>
 Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     bool labels_given, cudaStream_t stream) {
-  MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::keys, labels_given, stream));
+  MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::keys, labels_given, nullptr, stream));
   if (plan.order != ExpansionOrder::centroid) return cudaSuccess;
   MUSE_TRY(launch_means(plan, tensors, workspace, Side::keys, EmptyCluster::zero, plan.levels, stream));
   return launch_value_means(plan, tensors, workspace, stream);
@@ -581,8 +629,14 @@ Status cluster_queries(const Plan& plan, const Tensors<Element>& tensors, const 
                        bool labels_given, cudaStream_t stream) {
   if (plan.blocks == 0) return cudaSuccess;
   if (plan.key_metric != 0) MUSE_TRY(launch_key_covariance(plan, tensors, workspace, stream));
-  MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::home, labels_given, stream));
-  MUSE_TRY(launch_means(plan, tensors, workspace, Side::home, EmptyCluster::zero, plan.levels, stream));
+  bool summed = false;
+  MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::home, labels_given,
+                          plan.window == 0 ? &summed : nullptr, stream));
+  if (summed) {
+    MUSE_TRY(launch_means_of_sums(plan, workspace, Side::home, EmptyCluster::zero, plan.levels, stream));
+  } else {
+    MUSE_TRY(launch_means(plan, tensors, workspace, Side::home, EmptyCluster::zero, plan.levels, stream));
+  }
   if (plan.home == QueryHome::self)
     return cudaSuccess;  // the block's queries are their own home, sorted already
   if (!labels_given) MUSE_TRY(launch_assign(plan, tensors, workspace, Side::queries, stream));

@@ -104,6 +104,7 @@ template <class Element>
     place(w.windows.order, tokens);
     place(w.windows.offsets, clusters + blocks);
     place(w.windows.centroids, clusters * D);
+    place(w.windows.means, clusters * D);
     place(w.windows.half_norms, clusters);
     const auto most_rows = [&](const Plan& of, RunTask task) {
       return std::max(rows(of, Side::keys, task), rows(of, Side::home, task));

@@ -172,13 +172,14 @@ struct LevelRuns {
 };
 [[nodiscard]] MUSE_HOST_DEVICE inline LevelRuns level_runs(const Plan& plan, const Level& level, Side side,
                                                            RunTask task) {
-  // A token's label takes as long as there are clusters. Sums take 4 D bytes a cluster: runs of 8 C tokens
-  // and more keep them small beside the 2 D bytes of each token that they are made of.
+  // A token's label takes as long as there are clusters. Sums take 4 D bytes a cluster: runs of 4 C tokens
+  // and more keep them small beside the 2 D bytes of each token that they are made of. Long blocks have
+  // enough runs of twice that for all multiprocessors.
   const std::int32_t C = side == Side::keys ? level.Ck : level.Cq;
+  const std::int32_t longest = longest_block(plan, level, side);
   const std::int32_t tokens = task == RunTask::label   ? (C < 256 ? 512 : 256)
                               : task == RunTask::count ? 2048
-                                                       : (C + 63) / 64 * 512;
-  const std::int32_t longest = longest_block(plan, level, side);
+                                                       : (C + 127) / 128 * 512 * (longest >= 8192 ? 2 : 1);
   return {tokens, (longest + tokens - 1) / tokens};
 }
 

@@ -35,14 +35,15 @@ struct WindowTables {
   std::int32_t* labels = nullptr;          ///< [H, 1, N] cluster of each token in its window
   std::int32_t* order = nullptr;           ///< [H, 1, N]
   std::int32_t* offsets = nullptr;         ///< [H, clusters + windows] of each window
-  Element* centroids = nullptr;            ///< [H, windows · clusters, D]
+  Element* centroids = nullptr;            ///< [H, windows · clusters, D] of the passes
+  float* means = nullptr;                  ///< likewise, in the end
   float* half_norms = nullptr;             ///< [H, windows · clusters]
   std::int32_t* counts = nullptr;          ///< as key_counts, of windows and of merging
   float* sums = nullptr;                   ///< as key_sums, of windows
   std::int32_t* merged_labels = nullptr;   ///< [H, merged levels, windows · clusters]
   std::int32_t* merged_order = nullptr;    ///< likewise
   std::int32_t* merged_offsets = nullptr;  ///< [H, clusters + blocks] of the merged levels
-  Element* merged_centroids = nullptr;     ///< [H, clusters of the merged levels, D]
+  float* merged_centroids = nullptr;       ///< [H, clusters of the merged levels, D]
   float* merged_half_norms = nullptr;      ///< [H, clusters of the merged levels]
 };
 
