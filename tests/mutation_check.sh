@@ -142,5 +142,8 @@ mutate "error_metrics: bias of the other sign" src/error_metrics.cpp 's/(lse_gap
 mutate "error_metrics: block not renormalised" src/error_metrics.cpp 's/ \/ \(1 - w \+ w_hat\)//' error_metrics
 mutate "error_metrics: block added, not replaced" src/error_metrics.cpp 's/\(o - w \* o_b \+/(o +/' error_metrics
 
+mutate "muse_abi: retrieve_heads ignored" src/muse_abi.cpp 's/r = std::clamp<std::int64_t>\(call\.retrieve_heads\[h\], 0, r\);/(void)r;/' muse_abi
+mutate "muse_abi: retrieve_heads of the key head" src/muse_abi.cpp 's/call\.retrieve_heads\[h\]/call.retrieve_heads[kv]/' muse_abi
+
 echo "$tried mutations, $survived not caught"
 ((tried > 0 && survived == 0))
