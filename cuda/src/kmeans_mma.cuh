@@ -272,12 +272,13 @@ std::optional<Status> launch_assign_and_sum_mma(const Plan& plan, const Tensors<
   return std::nullopt;
 }
 
-/// (2.2) Sums of the tokens of each label that is there already, run by run.
-/// Launch: a thread block a (run, 64 M clusters); a warp 16 M clusters.
-/// Thread blocks that share a run, for C clusters:
+/// Thread blocks of sums_kernel that share a run, for C clusters.
 template <int M>
 inline constexpr auto kGroups = [](int C) { return ceil_div(C, 64 * M); };
 
+/// (2.2) Sums of the tokens of each label, where the labels are there already, run by run.
+///   k or q, labels [heads, levels, N] -> sums [heads, run_rows, D + 8]
+/// Launch: a thread block a (run, 64 M clusters); a warp 16 M clusters. Test: test_cuda_kmeans.cpp.
 template <int D, int M, class Element>
 __global__ void __launch_bounds__(128)
     sums_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
