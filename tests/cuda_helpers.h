@@ -344,6 +344,20 @@ RowVector<double> attend_rounded(const RowVector<double>& logits, const Matrix<d
   return (weights.unaryExpr(round) * values) / weights.sum();
 }
 
+/// (3.8) as the kernels take it: the shares of logits a [n] with log-sum-exp `lse`, not rounded, on |k_n|²,
+/// less |k̃|².
+inline double spread_around(const RowVector<double>& k_tilde, const RowVector<double>& a,
+                            const Matrix<double>& k, double lse) {
+  const RowVector<double> p = (a.array() - lse).exp();
+  return std::max(0.0, p.dot(k.rowwise().squaredNorm().transpose()) - k_tilde.squaredNorm());
+}
+
+/// (4.6) What a cluster's spread adds to its log-mass.
+inline double spread_logit(double s, const RowVector<double>& q, const RowVector<double>& q_bar,
+                           double spread) {
+  return kSpreadFactor / 2 * s * s * (q - q_bar).squaredNorm() * spread / static_cast<double>(q.size());
+}
+
 /// MuSe attention of one head by its definition, in double; `round` is applied to all that the kernels keep
 /// in the element type: expansion points, weights that multiply keys and values, summaries, parts, the
 /// result. With no rounding it is the truth; with the rounding of an element type it shows what that type
@@ -388,6 +402,7 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
       // Stage 1.
       Matrix<double> k_tilde = Matrix<double>::Zero(Ck, D), v_tilde = Matrix<double>::Zero(Ck, Dv);
       RowVector<double> L = RowVector<double>::Constant(Ck, kEmpty), bias = L;
+      RowVector<double> spread = RowVector<double>::Zero(Ck);
       for (Index j = 0; j < Ck; ++j) {
         if (keys.count(j) == 0) continue;
         const auto k_j = keys.k.middleRows(keys.begin(j), keys.count(j));
@@ -399,6 +414,7 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
           const RowVector<double> a = s * q_bar * k_j.transpose();
           double lse = 0;
           k_tilde.row(j) = attend(a, k_j, lse);
+          spread[j] = spread_around(k_tilde.row(j), a, k_j, lse);
           v_tilde.row(j) = attend(a, v_j, L[j]);
         }
       }
@@ -440,7 +456,10 @@ Attention<double> model_attention(const Matrix<double>& q, const Matrix<double>&
       // Stage 2.
       for (const Index member : members) {
         const Index n = block.query_begin + member;
-        const RowVector<double> logits = s * q.row(n) * term_keys.transpose() + term_bias;
+        RowVector<double> logits = s * q.row(n) * term_keys.transpose() + term_bias;
+        if (config.order == Order::dipole_spread)
+          for (Index x = 0; x < far_count; ++x)
+            logits[x] += spread_logit(s, q.row(n), q_bar, spread[far[static_cast<std::size_t>(x)]]);
         double lse = 0;
         RowVector<double> o = attend(logits, term_values, lse);
         if (config.order == Order::dipole_value) {

@@ -148,9 +148,9 @@ inline bool sees_all(Index /*t*/, Index /*n*/) {
 
 // ---- Summaries as plain loops ---------------------------------------------------------------------------
 
-/// One key cluster seen from one centroid, by the definitions (3.1)-(3.7).
+/// One key cluster seen from one centroid, by the definitions (3.1)-(3.8).
 struct NaiveSummary {
-  double count = 0, L = 0;
+  double count = 0, L = 0, spread = 0;
   Row p, k_tilde, v_tilde, k_mean, v_mean;
   Rows sigma;  ///< sum_n p_n (v_n - ṽ) (k_n - k̃)ᵀ [Dv, D]
 };
@@ -173,6 +173,9 @@ inline NaiveSummary naive_summary(const Row& q_bar, const Rows& k, const Rows& v
     for (std::size_t d = 0; d < Dv; ++d) summary.v_mean[d] += v[n][d] / summary.count;
   }
   for (std::size_t n = 0; n < k.size(); ++n)
+    for (std::size_t d = 0; d < D; ++d)
+      summary.spread += summary.p[n] * std::pow(k[n][d] - summary.k_tilde[d], 2);
+  for (std::size_t n = 0; n < k.size(); ++n)
     for (std::size_t a_row = 0; a_row < Dv; ++a_row)
       for (std::size_t d = 0; d < D; ++d)
         summary.sigma[a_row][d] +=
@@ -186,7 +189,7 @@ struct NaiveTerm {
   Row value;
 };
 
-/// What a query sees of a far cluster whose summary was made at q_bar (4.1)-(4.5).
+/// What a query sees of a far cluster whose summary was made at q_bar (4.1)-(4.6).
 inline NaiveTerm naive_far_term(const Row& q, const Row& q_bar, const NaiveSummary& summary, double s,
                                 Order order) {
   Row s_delta(q.size());
@@ -199,11 +202,15 @@ inline NaiveTerm naive_far_term(const Row& q, const Row& q_bar, const NaiveSumma
       return {summary.L, summary.v_tilde};
     case Order::dipole:
     case Order::dipole_value:
+    case Order::dipole_spread:
       break;
   }
   term = {summary.L + dot(s_delta, summary.k_tilde), summary.v_tilde};
   if (order == Order::dipole_value)
     for (std::size_t d = 0; d < term.value.size(); ++d) term.value[d] += dot(summary.sigma[d], s_delta);
+  if (order == Order::dipole_spread)
+    term.logit +=
+        kSpreadFactor / 2 * dot(s_delta, s_delta) * summary.spread / static_cast<double>(s_delta.size());
   return term;
 }
 
@@ -218,7 +225,8 @@ inline Row naive_combine(const std::vector<NaiveTerm>& terms, std::size_t Dv, do
   return o;
 }
 
-constexpr Order kOrders[] = {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value};
+constexpr Order kOrders[] = {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value,
+                             Order::dipole_spread};
 
 // ---- Tolerances -----------------------------------------------------------------------------------------
 
@@ -253,11 +261,15 @@ double output_bound(double D, double n, double A, double vmax) {
 /// by 2 eps max |k| and its product with s δ by u D G more, so ℓ_j by eps (1 + 3 G); the output by twice
 /// that, the sums, and ṽ_ij's 2 eps vmax: vmax eps (6 + 6 G). What dipole_value adds to a value is at most 4
 /// vmax G; Σ̃_ij errs by 24 eps vmax max |k| and the weights by 2 eps (1 + 3 G): all in all below 32 vmax eps
-/// (1 + G)².
+/// (1 + G)². What dipole_spread adds to ℓ_j is σ̃²_ij, which errs by 7 eps max |k|² and the rounding of sums,
+/// times at most G² / max |k|²: 6 eps G² more in ℓ_j.
 template <class Scalar>
 double far_bound(double D, double n, double A, double G, double vmax, Order order) {
   const double eps = lse_bound<Scalar>(D, n, A);
-  return std::max(1.0, vmax) * eps * (order == Order::dipole_value ? 32 * (1 + G) * (1 + G) : 6 + 6 * G);
+  const double of_order = order == Order::dipole_value    ? 32 * (1 + G) * (1 + G)
+                          : order == Order::dipole_spread ? 6 + 6 * G + 12 * G * G
+                                                          : 6 + 6 * G;
+  return std::max(1.0, vmax) * eps * of_order;
 }
 
 inline double largest_abs(const Rows& rows) {

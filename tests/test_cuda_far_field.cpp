@@ -25,6 +25,7 @@ void check_far(const InputSizes& sizes, const Config& config, std::uint64_t seed
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_keys(plan, stages.tensors, w, false, nullptr));
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_queries(plan, stages.tensors, w, false, nullptr));
   MUSE_CUDA_REQUIRE(muse::cuda::launch_query_tiles(plan, w, nullptr));
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_key_norms(plan, stages.tensors, w, nullptr));
   const auto labels_q = stages.get(w.labels_q, HQ * plan.levels * sizes.Nq);
   const auto key_order = stages.get(w.key_order, HK * plan.levels * sizes.Nk);
   const auto key_offsets = stages.get(w.key_offsets, HK * (plan.key_clusters + plan.blocks));
@@ -56,6 +57,9 @@ void check_far(const InputSizes& sizes, const Config& config, std::uint64_t seed
     const Matrix<double> k_tilde = plain || monopole ? Matrix<double>()
                                                      : stages.get_rows(w.k_tilde, pairs, sizes.D),
                          v_tilde = plain ? Matrix<double>() : stages.get_rows(w.v_tilde, pairs, sizes.Dv);
+    const bool has_spread = config.order == Order::dipole_spread;
+    const auto spreads = has_spread ? stages.get(w.spread, pairs) : std::vector<float>();
+    const Matrix<double> q_bars = stages.get_rows(w.query_centroids, HQ * plan.query_clusters, sizes.D);
     const bool acausal = config.mode == Mode::acausal;
     const Matrix<double> o = stages.get_rows(stages.tensors.o, HQ * sizes.Nq, sizes.Dv);
     const auto lse = stages.get(stages.tensors.lse, HQ * sizes.Nq);
@@ -90,6 +94,11 @@ void check_far(const InputSizes& sizes, const Config& config, std::uint64_t seed
                                        : RowVector<double>(k_tilde.row(seen * Ck + j)));
           term_values.push_back(plain ? v_bars.row(key_cluster + j) : v_tilde.row(seen * Ck + j));
           term_bias.push_back(b);
+          if (has_spread)
+            term_bias.back() +=
+                spread_logit(inputs.scale, inputs.q[static_cast<std::size_t>(head)].row(n),
+                             q_bars.row(first_cluster(plan, level, head, t, Side::home) + i),
+                             static_cast<double>(spreads[static_cast<std::size_t>(seen * Ck + j)]));
         }
         for (Index x = 0; x < level.r; ++x) {
           const std::int32_t j = retrieved[static_cast<std::size_t>(seen * level.r + x)];
@@ -166,11 +175,16 @@ void check_types() {
     set_option(other, "retrieve", r);
     check_far<Element>({.Nq = 333, .Nk = 333, .D = 64, .Dv = 64}, other, 406);
   }
-  for (const char* order : {"centroid", "monopole"}) {
+  for (const char* order : {"centroid", "monopole", "dipole_spread"}) {
     Config other = causal;
     set_option(other, "order", order);
     check_far<Element>({.Nq = 333, .Nk = 333, .D = 64, .Dv = 64}, other, 407);
   }
+  Config spread_config = acausal;
+  set_option(spread_config, "order", "dipole_spread");
+  for (const Index D : {32, 40, 64, 96, 128})
+    check_far<Element>({.Nq = 1025, .Nk = 500, .D = D, .Dv = D, .batch = 1, .heads_q = 2, .heads_kv = 1},
+                       spread_config, 410 + static_cast<std::uint64_t>(D));
   const Config one =
       config_of({{"mode", "acausal"}, {"clusters-q", "1"}, {"clusters-k", "300"}, {"retrieve", "2"}});
   check_far<Element>({.Nq = 1025, .Nk = 1025, .D = 64, .Dv = 64}, one, 408);

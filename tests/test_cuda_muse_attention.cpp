@@ -113,7 +113,7 @@ TEST_CASE("larger heads") {
 
 TEST_CASE("orders and retrieval") {
   MUSE_NEEDS_GPU();
-  for (const char* order : {"centroid", "monopole", "dipole", "dipole_value"}) {
+  for (const char* order : {"centroid", "monopole", "dipole", "dipole_value", "dipole_spread"}) {
     for (const char* r : {"0", "3", "100"}) {
       for (const char* mode : {"acausal", "causal", "causal-shared"}) {
         const Config config = config_of(

@@ -33,6 +33,7 @@ void check_summaries(const InputSizes& sizes, const Config& config, std::uint64_
   stages.put(w.labels_q, labels_q);
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_keys(plan, stages.tensors, w, true, nullptr));
   MUSE_CUDA_REQUIRE(muse::cuda::cluster_queries(plan, stages.tensors, w, true, nullptr));
+  MUSE_CUDA_REQUIRE(muse::cuda::launch_key_norms(plan, stages.tensors, w, nullptr));
   const Matrix<double> q_bars = stages.get_rows(w.query_centroids, HQ * plan.query_clusters, sizes.D);
 
   for (std::int32_t m = 0; m < plan.levels; ++m) {
@@ -42,6 +43,10 @@ void check_summaries(const InputSizes& sizes, const Config& config, std::uint64_
     MUSE_CUDA_REQUIRE(muse::cuda::launch_summaries(plan, stages.tensors, w, {m, 0, units}, nullptr));
     const Index pairs = Index{units} * Cq * Ck;
     const auto L = stages.get(w.L, pairs), bias = stages.get(w.bias, pairs);
+    const bool has_spread = config.order == Order::dipole_spread;
+    const auto spread = has_spread ? stages.get(w.spread, pairs) : std::vector<float>();
+    Matrix<double> found_spread = Matrix<double>::Zero(pairs, has_spread ? 1 : 0),
+                   truth_spread = found_spread, model_spread = found_spread;
     stages.check_sentinels();
     const bool plain = config.order == Order::centroid;
     // The monopole has no product with k̃, whose place may be left as it is.
@@ -91,6 +96,13 @@ void check_summaries(const InputSizes& sizes, const Config& config, std::uint64_
             truth_v.row(at) = attend_rounded(a, v_j, L_truth, NoRounding());
             model_k.row(at) = attend_rounded(a, k_j, unused, ElementRounding<Element>());
             model_v.row(at) = attend_rounded(a, v_j, unused, ElementRounding<Element>());
+            if (has_spread) {
+              found_spread(at, 0) = static_cast<double>(spread[static_cast<std::size_t>(at)]);
+              const RowVector<double> shares = (a.array() - L_truth).exp();
+              truth_spread(at, 0) =
+                  shares.dot((k_j.rowwise() - truth_k.row(at)).rowwise().squaredNorm().transpose());
+              model_spread(at, 0) = spread_around(model_k.row(at), a, k_j, L_truth);
+            }
             bias_truth = has_k ? L_found - inputs.scale * q_bar.dot(found_k.row(at)) : L_found;
           }
           // A product of D terms, its exponential, a sum and a logarithm.
@@ -109,6 +121,8 @@ void check_summaries(const InputSizes& sizes, const Config& config, std::uint64_
     CHECK(worst_L <= 1);
     CHECK(worst_bias <= 1);
     if (has_k) check_precision<Element>(found_k, truth_k, rounded<Element>(model_k), place + " k_tilde");
+    if (has_spread)
+      check_precision<Element>(found_spread, truth_spread, rounded<Element>(model_spread), place + " spread");
     if (!plain) check_precision<Element>(found_v, truth_v, rounded<Element>(model_v), place + " v_tilde");
   }
 }
@@ -126,11 +140,17 @@ void check_types() {
   // One cluster has nearly all keys.
   const Config one = config_of({{"mode", "acausal"}, {"clusters-q", "2"}, {"clusters-k", "1"}});
   check_summaries<Element>({.Nq = 97, .Nk = 4095, .D = 64, .Dv = 64}, one, 205);
-  for (const char* order : {"centroid", "monopole"}) {
+  for (const char* order : {"centroid", "monopole", "dipole_spread"}) {
     Config other = causal;
     set_option(other, "order", order);
     check_summaries<Element>({.Nq = 333, .Nk = 333, .D = 64, .Dv = 64}, other, 206);
   }
+  Config spread = acausal;
+  set_option(spread, "order", "dipole_spread");
+  check_summaries<Element>({.Nq = 97, .Nk = 4095, .D = 64, .Dv = 64}, spread, 207);
+  check_summaries<Element>(
+      {.Nq = 97, .Nk = 1025, .D = 128, .Dv = 128, .batch = 2, .heads_q = 4, .heads_kv = 2}, spread, 208);
+  check_summaries<Element>({.Nq = 97, .Nk = 113, .D = 40, .Dv = 32}, spread, 209);
 }
 
 }  // namespace

@@ -148,7 +148,7 @@ TEST_CASE_TEMPLATE("range by range of key clusters, the far field is that of all
   for (const std::size_t j : {3, 4, 5, 6, 7, 19}) x.included[j] = false;  // the range [4, 7) is empty
   const SortedKeys<Scalar> keys = sort_keys<Scalar>(x.k, x.v, make_clusters<Scalar>(x.k, x.labels, x.C));
   const auto s = static_cast<Scalar>(x.scale);
-  for (const Order order : {Order::monopole, Order::dipole, Order::dipole_value}) {
+  for (const Order order : {Order::monopole, Order::dipole, Order::dipole_value, Order::dipole_spread}) {
     CAPTURE(name_of(order));
     Summaries<Scalar> summaries;
     tilt_keys<Scalar>(x.q_bar, keys, s, summaries);
@@ -207,9 +207,7 @@ TEST_CASE_TEMPLATE("logits of ten thousand stay finite and right", Scalar, float
   for (const Order order : kOrders) check_equal(x.far(order), x.naive(order), x.bound(order));
 }
 
-TEST_CASE(
-    "halving δ divides the squared error by 4 (dipole, monopole) and by 16 (dipole_value), and leaves "
-    "centroid's") {
+TEST_CASE("halving δ divides the squared error by 4, by 16 (dipole_value), and leaves centroid's") {
   MUSE_SHOW_SEED();
   const Case<double> x = random_case<double>(16, 60, 5, 6, 6, 20);
   for (const double h : {std::ldexp(1.0, -6), std::ldexp(1.0, -7), std::ldexp(1.0, -8)}) {
@@ -280,17 +278,40 @@ TEST_CASE("dipole never over-estimates a cluster's mass: what is missing is KL(p
   }
 }
 
-TEST_CASE("δ = 0: monopole, dipole and dipole_value are exact, centroid is not") {
+TEST_CASE("dipole_spread: keys that spread alike in all directions miss κ times their second order") {
+  // Keys at ±1 along every axis, and q̄ = 0: k̃ = 0, σ̃² = 1, and the cluster's log-mass is
+  // log(2 sum_d cosh(s q_d)) = log(2 D) + s² |q|² / (2 D) + O(q⁴). (4.6) makes κ of the second term.
+  constexpr Index D = 6;
+  Case<double> x = random_case<double>(8, 2 * D, 1, D, 2, 31);
+  x.q_bar.setZero();
+  x.k.setZero();
+  for (Index d = 0; d < D; ++d) x.k(2 * d, d) = 1, x.k(2 * d + 1, d) = -1;
+  for (const double length : {0.1, 0.01}) {
+    x.q = length * x.q.rowwise().normalized();
+    const Attention<double> found = x.far(Order::dipole_spread);
+    for (Index t = 0; t < 8; ++t) {
+      const double z = x.scale * length, second = z * z / (2 * D);
+      CAPTURE(length);
+      CHECK(std::abs(found.lse[t] - std::log(2.0 * D) - kSpreadFactor * second) <= 1e-14);
+      double exact = 0;
+      for (Index d = 0; d < D; ++d) exact += 2 * std::cosh(x.scale * x.q(t, d));
+      // The fourth order is less than z⁴/8.
+      CHECK(std::abs(std::log(exact) - std::log(2.0 * D) - second) <= std::pow(z, 4) / 8 + 1e-14);
+    }
+  }
+}
+
+TEST_CASE("δ = 0: all orders but centroid are exact") {
   MUSE_SHOW_SEED();
   auto x = random_case<double>(1, 60, 5, 8, 4, 50);
   x.q = x.q_bar;
-  for (const Order order : {Order::monopole, Order::dipole, Order::dipole_value})
+  for (const Order order : {Order::monopole, Order::dipole, Order::dipole_value, Order::dipole_spread})
     check_equal(x.far(order), x.exact(), x.bound(order));
   CHECK(squared_error(x.far(Order::centroid), x.exact()) >= 1e-6);
 }
 
 TEST_CASE(
-    "keys of a cluster that coincide: mass exact in centroid, dipole, dipole_value, one key a cluster too") {
+    "keys of a cluster that coincide: all orders but monopole have the mass exactly, one key a cluster too") {
   MUSE_SHOW_SEED();
   auto coincident = random_case<double>(9, 60, 5, 8, 4, 60);
   const Matrix<double> places = random_matrix<double>(5, 8, 61);
@@ -298,7 +319,7 @@ TEST_CASE(
     coincident.k.row(n) = places.row(coincident.labels[static_cast<std::size_t>(n)]);
   auto single = random_case<double>(9, 30, 30, 8, 4, 62);
   for (const Case<double>& x : {coincident, single}) {
-    for (const Order order : {Order::centroid, Order::dipole, Order::dipole_value})
+    for (const Order order : {Order::centroid, Order::dipole, Order::dipole_value, Order::dipole_spread})
       check_equal(x.far(order), x.exact(), x.bound(order));
     CHECK(squared_error(x.far(Order::monopole), x.exact()) >= 1e-6);
   }
@@ -310,7 +331,7 @@ TEST_CASE("adding one vector to all keys changes no output, and the log-sum-exp 
   auto moved = x;
   const Matrix<double> c = random_matrix<double>(1, 8, 81, 2.0);
   moved.k.rowwise() += c.row(0);
-  for (const Order order : {Order::centroid, Order::dipole, Order::dipole_value}) {
+  for (const Order order : {Order::centroid, Order::dipole, Order::dipole_value, Order::dipole_spread}) {
     NaiveAttention expected = x.naive(order);
     for (std::size_t t = 0; t < 9; ++t) expected.lse[t] += x.scale * dot(rows_of(x.q)[t], rows_of(c)[0]);
     check_equal(moved.far(order), expected, 2 * moved.bound(order));

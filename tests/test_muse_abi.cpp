@@ -97,6 +97,8 @@ TEST_CASE("options as text fill the fields, and a wrong one changes nothing") {
   muse_config config;
   REQUIRE(muse_config_init(&config, sizeof config) == MUSE_OK);
   REQUIRE(muse_config_set(&config, "mode", "causal-shared") == MUSE_OK);
+  REQUIRE(muse_config_set(&config, "order", "dipole_spread") == MUSE_OK);
+  CHECK(config.order == MUSE_ORDER_DIPOLE_SPREAD);
   REQUIRE(muse_config_set(&config, "order", "dipole_value") == MUSE_OK);
   REQUIRE(muse_config_set(&config, "cluster-by", "spatial") == MUSE_OK);
   REQUIRE(muse_config_set(&config, "metric", "key-covariance") == MUSE_OK);

@@ -26,7 +26,7 @@ except ImportError:
 MUSE = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "muse"
 WORK = tempfile.TemporaryDirectory(prefix="muse-command-")
 ROOT = pathlib.Path(WORK.name)
-ORDERS = ["centroid", "monopole", "dipole", "dipole_value"]
+ORDERS = ["centroid", "monopole", "dipole", "dipole_value", "dipole_spread"]
 
 
 def muse(*args, status=0, env=None):
@@ -466,6 +466,7 @@ class Explain(unittest.TestCase):
         self.check("causal-shared", "monopole", 0)
         self.check("acausal", "centroid", 1)
         self.check("acausal", "dipole_value", 0)
+        self.check("causal", "dipole_spread", 1)
 
     def test_text_names_the_formulas(self):
         folder = random_dump("explain-text", nq=200)

@@ -66,7 +66,14 @@ PlainWeights plain_weights(Analysis& analysis, const Slot& slot, Task& task) {
         for (Index n = block.key_begin; n < block.key_end; ++n)
           if (label_k(n) == j) k_tilde += share(n) * head->k.row(n);
         const RowVector<double> delta = head->q.row(t) - q_bar;
-        const double l = std::log(total) + head->scale * delta.dot(k_tilde);
+        double l = std::log(total) + head->scale * delta.dot(k_tilde);
+        if (slot.config.order == Order::dipole_spread) {
+          double spread = 0;
+          for (Index n = block.key_begin; n < block.key_end; ++n)
+            if (label_k(n) == j) spread += share(n) * (head->k.row(n) - k_tilde).squaredNorm();
+          l += kSpreadFactor / 2 * head->scale * head->scale * delta.squaredNorm() * spread /
+               static_cast<double>(head->k.cols());
+        }
         for (Index n = block.key_begin; n < block.key_end; ++n) {
           if (label_k(n) != j) continue;
           double weight = std::exp(l - run->attention.lse[t]) * share(n);
@@ -124,7 +131,7 @@ TEST_CASE("pyramid: every map is that of plain loops, at every zoom and for ever
   Analysis analysis(open.session);
   WatchedTask task;
   for (const char* mode : {"causal", "causal-shared", "acausal"})
-    for (const char* order : {"dipole", "dipole_value", "exact", "local"}) {
+    for (const char* order : {"dipole", "dipole_value", "dipole_spread", "exact", "local"}) {
       CAPTURE(mode);
       CAPTURE(order);
       Slot slot = small_slot();
@@ -269,7 +276,7 @@ TEST_CASE("shares of blocks add up to the head's error, those of pairs to their 
   Analysis analysis(open.session);
   WatchedTask task;
   for (const char* mode : {"causal", "causal-shared", "acausal"})
-    for (const char* order : {"centroid", "monopole", "dipole", "dipole_value"}) {
+    for (const char* order : {"centroid", "monopole", "dipole", "dipole_value", "dipole_spread"}) {
       CAPTURE(mode);
       CAPTURE(order);
       Slot slot = small_slot();

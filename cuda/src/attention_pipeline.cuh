@@ -109,9 +109,10 @@ struct AttentionPipeline {
   /// stream, one that may be read even if there is no such key, tables(t) where the rows of tile t are. Each
   /// warp copies 16 of a tile's rows; its two halves look up those of two tiles, and do so two to four tiles
   /// ahead: an index takes as long to come as a tile's products. Its instructions share the schedulers with
-  /// those of the consumers: every one counts.
-  template <class Find, class Tables>
-  __device__ __forceinline__ void produce(int tiles, Find find, Tables tables) {
+  /// those of the consumers: every one counts. beside(stage, n, row) may copy what else goes with the tile's
+  /// key n, which is in that row.
+  template <class Find, class Tables, class Beside>
+  __device__ __forceinline__ void produce(int tiles, Find find, Tables tables, Beside beside) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
     constexpr int kPieces = D / 8,
                   kRows = 32 / kPieces;  // 16-byte pieces of a row; rows that the warp copies at once
@@ -137,11 +138,17 @@ struct AttentionPipeline {
           copy_async(k_shared + offset, k + std::uint64_t{row} * table.k_stride);
           copy_async(v_shared + offset, v + std::uint64_t{row} * table.v_stride);
         }
+        if (lane / 16 == half) beside(here.stage, first + lane % 16, now);
         barrier_arrive_after_copies(shared_address(&shared.full[here.stage]));
       }
       now = next;
       next = after;
     }
+  }
+
+  template <class Find, class Tables>
+  __device__ __forceinline__ void produce(int tiles, Find find, Tables tables) {
+    produce(tiles, find, tables, [](int, int, std::uint32_t) {});
   }
 
   /// The copying warpgroup: brings the next tile of queries to its slot. Thread n has the `token` of query n,

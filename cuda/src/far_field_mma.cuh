@@ -1,8 +1,8 @@
 // Stage 2 and retrieval in one pass, on the tensor cores: the queries of a cluster attend to the summaries of
-// the far key clusters, with a bias each, and to the tokens of the retrieved ones (docs/math.md, 4.1 to 4.4
-// and 5.2).
+// the far key clusters, with a bias each, and to the tokens of the retrieved ones (docs/math.md, 4.1 to 4.4,
+// 4.6 and 5.2).
 //
-// Shapes:    q [batch, heads_q, Nq, D]; k_tilde, v_tilde [units, Cq, Ck, D], bias [units, Cq, Ck];
+// Shapes:    q [batch, heads_q, Nq, D]; k_tilde, v_tilde [units, Cq, Ck, D], bias, spread [units, Cq, Ck];
 //            retrieved_places [units, Cq, r]; o, lse of the call; D = Dv 32, 64, 96, 128
 // Launch:    one thread block a tile of up to kQueryTile queries of one cluster: (tiles of a block, units).
 //            Both kinds of keys are rows with a bias, 64 of them at a time; rows of the next tile are copied,
@@ -17,6 +17,12 @@
 
 namespace muse::cuda {
 
+/// (4.6) κ/2 s² |δ|² / D for a query at squared distance `delta_sq` from its centroid, in units of log 2:
+/// what a summary's σ̃²_ij is multiplied by.
+__device__ __forceinline__ float spread_weight(const Plan& plan, float delta_sq) {
+  return plan.spread_factor * kLog2e * plan.scale * plan.scale * delta_sq;
+}
+
 template <class Engine, class Element>
 __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
     far_field_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
@@ -26,7 +32,8 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   constexpr int kTile = Engine::template Tile<D, kKeys>::kBytes;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   const std::uint32_t k_shared = shared_address(tile_memory), v_shared = k_shared + 2 * kTile;
-  float* const biases = reinterpret_cast<float*>(tile_memory + 4 * kTile);  // [2, kKeys], times log2 e
+  // [2, kKeys] {b_ij log2 e, σ̃²_ij}
+  float2* const biases = reinterpret_cast<float2*>(tile_memory + 4 * kTile);
   std::int32_t* const rows =
       reinterpret_cast<std::int32_t*>(biases + 2 * kKeys);  // [2, kKeys] key rows; -1: none
   std::int32_t* const query_tokens = rows + 2 * kKeys;      // [kQueryTile]
@@ -60,6 +67,9 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const Element* v_tilde =
       plain ? w.value_means + first_cluster(plan, level, kv, block, Side::keys) * D : w.v_tilde + pair * D;
 
+  const bool spread = plan.spread_factor > 0;
+  const Element* q_bar = w.query_centroids + (first_cluster(plan, level, head, block, Side::home) + i) * D;
+
   // Read the queries through the memory of the first keys.
   if (threadIdx.x < kQueryTile && threadIdx.x < queries) query_tokens[threadIdx.x] = query_order[threadIdx.x];
   if (kThreads < kQueryTile && threadIdx.x + kThreads < queries)
@@ -73,20 +83,37 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   Engine engine;
   engine.template load_queries<kQueryTile>(k_shared, warp * M * 16);
+  // (4.6) κ/2 s² |δ|² / D of this lane's rows, in units of log 2
+  float half_sq[M][2] = {};
+  if (spread) {
+#pragma unroll
+    for (int kk = 0; kk < D / 16; ++kk)
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {  // as an A fragment lies: rows g and g + 8, features 2 c and 2 c + 8
+        const auto c = *reinterpret_cast<const std::uint32_t*>(q_bar + kk * 16 + x / 2 * 8 + lane % 4 * 2);
+#pragma unroll
+        for (int t = 0; t < M; ++t)
+          half_sq[t][x % 2] = add_squared_difference(half_sq[t][x % 2], engine.a[t][kk][x], c, Element());
+      }
+#pragma unroll
+    for (int t = 0; t < M; ++t)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) half_sq[t][h] = spread_weight(plan, quad_sum(half_sq[t][h]));
+  }
   const int summary_tiles = (level.Ck + kKeys - 1) / kKeys;
   const int tokens = level.r > 0 ? places[level.r - 1].y : 0;
   const int tiles = summary_tiles + (tokens + kKeys - 1) / kKeys;
   const bool needed = Engine::kTogether || warp * M * 16 < queries;
 
-  // The row and the bias of this thread's key of a tile: a summary, or a retrieved token.
-  const auto find_row = [&](int t, std::int32_t& row, float& bias) {
+  // The row, the bias and the spread of this thread's key of a tile: a summary, or a retrieved token.
+  const auto find_row = [&](int t, std::int32_t& row, float2& bias) {
     row = -1;
-    bias = -INFINITY;
+    bias = {-INFINITY, 0};
     if (t < summary_tiles) {
       const int j = t * kKeys + threadIdx.x;
       if (j < level.Ck) {
         row = j;
-        bias = w.bias[pair + j] * kLog2e;
+        bias = {w.bias[pair + j] * kLog2e, spread ? w.spread[pair + j] : 0};
       }
     } else {
       const int place = (t - summary_tiles) * kKeys + threadIdx.x;
@@ -103,7 +130,7 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
         }
         const int before = low > 0 ? places[low - 1].y : 0;
         row = key_order[places[low].x + place - before];
-        bias = 0;
+        bias = {0, 0};
       }
     }
   };
@@ -132,7 +159,7 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
   static_assert(kThreads >= kKeys, "one thread a key");
 
   std::int32_t row = -1;
-  float bias = -INFINITY, next_bias = -INFINITY;
+  float2 bias = {-INFINITY, 0}, next_bias = bias;
   if (threadIdx.x < kKeys) {
     find_row(0, row, bias);
     rows[threadIdx.x] = row;
@@ -161,18 +188,18 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
     if (needed) {
       float s[M][kKeys / 8][4];
       engine.template dot<kKeys, kKeys>(s, k_shared + buffer * kTile);
-      // (4.2) ℓ_j = s q·k̃_ij + b_ij; retrieved tokens have no bias.
+      // (4.2) ℓ_j = s q·k̃_ij + b_ij, (4.6) … + κ/2 s² |δ|² σ̃²_ij / D; retrieved tokens have neither.
       const float factor = t >= summary_tiles || shifted ? scale : 0;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
-        const float2 b = *reinterpret_cast<const float2*>(biases + buffer * kKeys + n * 8 + lane % 4 * 2);
+        // {b, σ̃²} of this lane's two keys
+        const float4 b = *reinterpret_cast<const float4*>(biases + buffer * kKeys + n * 8 + lane % 4 * 2);
 #pragma unroll
-        for (int m = 0; m < M; ++m) {
-          s[m][n][0] = fmaf(s[m][n][0], factor, b.x);
-          s[m][n][1] = fmaf(s[m][n][1], factor, b.y);
-          s[m][n][2] = fmaf(s[m][n][2], factor, b.x);
-          s[m][n][3] = fmaf(s[m][n][3], factor, b.y);
-        }
+        for (int m = 0; m < M; ++m)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            s[m][n][e] = fmaf(s[m][n][e], factor,
+                              fmaf(half_sq[m][e / 2], e % 2 == 0 ? b.y : b.w, e % 2 == 0 ? b.x : b.z));
       }
       attention.template soften<kKeys>(s, 1);
       engine.template accumulate<kKeys, kKeys>(attention.o, s, v_shared + buffer * kTile);
@@ -200,7 +227,7 @@ template <class Engine, class Element>
 Status launch_far_field_with(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w,
                              const Chunk& chunk, cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  const int bytes = 4 * Engine::template Tile<Engine::D, 64>::kBytes + 2 * 64 * 8 + kQueryTile * 4;
+  const int bytes = 4 * Engine::template Tile<Engine::D, 64>::kBytes + 2 * 64 * 12 + kQueryTile * 4;
   const auto kernel = far_field_kernel<Engine, Element>;
   if (const Status status = allow_shared_memory(kernel, bytes); status != cudaSuccess) return status;
   kernel<<<dim3(level.query_tiles, chunk.units), 32 * kQueryTile / (16 * Engine::M), bytes, stream>>>(

@@ -10,7 +10,8 @@ inline constexpr int kFarSplits = 8;  ///< thread blocks that share the queries 
 
 /// (4.1)-(4.5), (5.2) The queries of one query cluster i against the summaries that q̄_i sees, and the tokens
 /// of the key clusters that it retrieves, in one softmax:
-///     ℓ_j = s q·k̃_ij + b_ij,   o = (sum_j e^{ℓ_j} ṽ_ij + sum_n e^{s q·k_n} v_n) / (the same with v = 1)
+///     ℓ_j = s q·k̃_ij + b_ij (+ κ/2 s² |δ|² σ̃²_ij / D),   o = (sum_j e^{ℓ_j} ṽ_ij + sum_n e^{s q·k_n} v_n) /
+///     (the same with v = 1)
 ///   q by query_order; k_tilde, v_tilde, bias of the chunk; retrieved; k, v by key_order -> o and lse of the
 ///   queries
 /// Launch: 4 warps a tile of 16 queries; 8 thread blocks share a query cluster. A warp holds 4 queries, a
@@ -56,6 +57,9 @@ __global__ void __launch_bounds__(scalar::kThreads)
   const std::int32_t* const keys = workspace.key_order +
                                    (std::int64_t{key_head} * plan.levels + chunk.level) * plan.Nk +
                                    block_tokens(plan, level, t, Side::keys).begin;
+  const Element* const q_bar =
+      workspace.query_centroids + (first_cluster(plan, level, head, t, Side::home) + i) * plan.D;
+  const bool spread = plan.spread_factor > 0;
   const Element* const q = head_rows(tensors.q, plan.q, plan.heads_q, head);
   const Element* const k = head_rows(tensors.k, plan.k, plan.heads_kv, key_head);
   const Element* const v = head_rows(tensors.v, plan.v, plan.heads_kv, key_head);
@@ -84,18 +88,32 @@ __global__ void __launch_bounds__(scalar::kThreads)
     RunningSoftmax softmax[kRowsOfWarp];
     RowSum<kFeatures> o[kRowsOfWarp];
     float dots[kRowsOfWarp];
+    float half_sq[kRowsOfWarp] = {};  // κ/2 |s δ|² / D
+    if (spread) {
+      __syncthreads();
+#pragma unroll
+      for (int row = 0; row < kRowsOfWarp; ++row) {
+        for (int d = lane; d < plan.D; d += kWarp) {
+          const float s_delta =
+              tiles.q[(warp * kRowsOfWarp + row) * plan.D + d] - plan.scale * to_float(q_bar[d]);
+          half_sq[row] = fmaf(s_delta, s_delta, half_sq[row]);
+        }
+        half_sq[row] = warp_sum(half_sq[row]) * plan.spread_factor;
+      }
+    }
 
-    // Stage 2 on the far clusters: ℓ_j = s q·k̃_ij + b_ij.
+    // Stage 2 on the far clusters: (4.2) ℓ_j = s q·k̃_ij + b_ij, (4.6) … + κ/2 s² |δ|² σ̃²_ij / D.
     for (int j0 = 0; j0 < level.Ck; j0 += kKeys) {
       const int count = min(kKeys, level.Ck - j0);
       const float b = lane < count ? bias[j0 + lane] : kMinusInfinity;
+      const float sigma_sq = spread && lane < count ? workspace.spread[seen * level.Ck + j0 + lane] : 0;
       if (__all_sync(kAllLanes, b == kMinusInfinity)) continue;  // alike in all warps
       load_summaries(j0, count);
       if (plan.order != ExpansionOrder::monopole) dot_rows(tiles, dots);
 #pragma unroll
       for (int row = 0; row < kRowsOfWarp; ++row) {
         const float dot = plan.order == ExpansionOrder::monopole ? 0 : dots[row];
-        float weight = b == kMinusInfinity ? kMinusInfinity : b + dot;
+        float weight = b == kMinusInfinity ? kMinusInfinity : fmaf(half_sq[row], sigma_sq, b + dot);
         o[row].scale(softmax[row].weigh(weight));
         o[row].add(weight, tiles.v, plan.Dv, plan.Dv, count);
       }
@@ -121,8 +139,6 @@ __global__ void __launch_bounds__(scalar::kThreads)
 
     // (4.5) … + sum_j w_j Σ̃_ij s δ, with Σ̃_ij s δ = sum_n p_ijn (v_n - ṽ_ij) (s q - s q̄_i)·(k_n - k̃_ij)
     if (plan.order == ExpansionOrder::dipole_value) {
-      const Element* const q_bar =
-          workspace.query_centroids + (first_cluster(plan, level, head, t, Side::home) + i) * plan.D;
       const float* const L = workspace.L + seen * level.Ck;
       for (int j = 0; j < level.Ck; ++j) {
         if (bias[j] == kMinusInfinity) continue;

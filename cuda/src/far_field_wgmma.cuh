@@ -16,6 +16,7 @@ namespace muse::cuda {
 /// keep none of it: registers are short.
 struct FarTile {
   const float* bias;    ///< [Ck] of the query cluster
+  const float* spread;  ///< likewise, of the order `dipole_spread`
   std::int32_t number;  ///< among the launch's tiles; -1: there are no more
   std::int32_t head, queries;
   std::int32_t tokens;  ///< retrieved ones
@@ -100,6 +101,22 @@ class FarTiles {
   int begin_ = 0, turn_ = 0, ahead_ = 0;
 };
 
+/// (4.1) |q - q̄|² of row `row` of a tile of queries in shared memory, by the four lanes of its quad.
+template <int D, class Element>
+__device__ __forceinline__ float squared_distance(const unsigned char* queries, int row,
+                                                  const uint4 (&q_bar)[D / 8]) {
+  float sum = 0;
+#pragma unroll
+  for (int piece = threadIdx.x % 4; piece < D / 8; piece += 4) {
+    const uint4 q = *reinterpret_cast<const uint4*>(queries + SwizzledTile<D, 64>::offset(row, piece));
+    const std::uint32_t x[4] = {q.x, q.y, q.z, q.w};
+    const std::uint32_t c[4] = {q_bar[piece].x, q_bar[piece].y, q_bar[piece].z, q_bar[piece].w};
+#pragma unroll
+    for (int pair = 0; pair < 4; ++pair) sum = add_squared_difference(sum, x[pair], c[pair], Element());
+  }
+  return quad_sum(sum);
+}
+
 template <int D, int Stages, int Resident, bool Careful, class Element>
 struct FarField {
   using Pipeline = AttentionPipeline<D, kQueryTile / 64, Stages, Resident, 2, Element>;
@@ -110,6 +127,7 @@ struct FarField {
     typename Tiles::Shared tiles;
     FarKeys keys[4];                    ///< of each copying warp
     std::int32_t query[2][kQueryTile];  ///< tokens of the head
+    uint4 q_bar[2][D / 8];              ///< of the order `dipole_spread`
     FarTile tile[2];
   };
 };
@@ -137,6 +155,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
 
   // The monopole's mass does not depend on δ: it has no k̃, and its products, with any numbers, count nothing.
   const bool shifted = plan.order != ExpansionOrder::monopole;
+  const bool spread = plan.spread_factor > 0;
   const int summary_tiles = ceil_div(level.Ck, kKeys);
   const auto tiles_of_keys = [&](int tokens) { return summary_tiles + ceil_div(tokens, kKeys); };
 
@@ -163,13 +182,23 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
     while (more) {
       const int chunk_unit = next.unit(level), unit = chunk.first_unit + chunk_unit;
       const int head = unit / level.blocks, block = unit % level.blocks, kv = plan.key_head(head);
-      const std::int64_t seen = std::int64_t{chunk_unit} * level.Cq + next.tile().cluster;
+      const int i = next.tile().cluster;
+      const std::int64_t seen = std::int64_t{chunk_unit} * level.Cq + i;
       pipeline.produce_queries(
           next.tile().count, query, head_rows(x.q, plan.q, plan.heads_q, head),
           static_cast<std::uint32_t>(plan.q.token * 2), [&](int slot) {
             shared.query[slot][n] = query;
+            if (spread && n < D / 8)
+              copy_async(
+                  shared_address(&shared.q_bar[slot][n]),
+                  w.query_centroids + (first_cluster(plan, level, head, block, Side::home) + i) * D + n * 8);
             if (n == 0)
-              shared.tile[slot] = {w.bias + seen * level.Ck, next.number(), head, next.tile().count, tokens};
+              shared.tile[slot] = {w.bias + seen * level.Ck,
+                                   w.spread + seen * level.Ck,
+                                   next.number(),
+                                   head,
+                                   next.tile().count,
+                                   tokens};
           });
       // The centroid order expands nothing: all query clusters share the means.
       const bool plain = plan.order == ExpansionOrder::centroid;
@@ -212,7 +241,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
           [&](int t) { return keys.tables[t < summary_tiles ? 0 : 1]; });
     }
     pipeline.produce_queries(0, query, x.q, 0, [&](int slot) {
-      if (n == 0) shared.tile[slot] = {nullptr, -1, 0, 0, 0};
+      if (n == 0) shared.tile[slot] = {nullptr, nullptr, -1, 0, 0, 0};
     });
     return;
   }
@@ -236,23 +265,35 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
     }
     const auto output = [&](int row) { return far_output(plan, x, tile.head, query[row]); };
     if (lane < 16 && first_row + lane < tile.queries) prefetch(output(first_row + lane));
+    // (4.6) κ/2 s² |δ|² / D of this lane's rows
+    float half_sq[2] = {};
+    if (spread) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        half_sq[h] =
+            spread_weight(plan, squared_distance<D, Element>(
+                                    shared.pipeline.q[pipeline.slot.stage][Pipeline::group()],
+                                    first_row % 64 + lane / 4 + h * 8, shared.q_bar[pipeline.slot.stage]));
+    }
     // The dot products of tile t become logits: in units of log 2 where the result is true.
     const auto look = [&](int t, float(&s)[1][kKeys / 8][4]) {
       const int first = t * kKeys + lane % 4 * 2;  // this lane's first key
       if (t < summary_tiles) {
-        // (4.2) ℓ_j = s q·k̃_ij + b_ij
+        // (4.2) ℓ_j = s q·k̃_ij + b_ij, (4.6) … + κ/2 s² |δ|² σ̃²_ij / D
         const float factor = shifted ? scale : 0;
         const float* const bias = tile.bias;
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-          float b[2];
+          float b[2], sigma_sq[2] = {};
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             const int j = first + n * 8 + e;
             b[e] = j < level.Ck ? bias[j] * kLog2e : -INFINITY;
+            if (spread && j < level.Ck) sigma_sq[e] = tile.spread[j];
           }
 #pragma unroll
-          for (int e = 0; e < 4; ++e) s[0][n][e] = fmaf(s[0][n][e], factor, b[e % 2]);
+          for (int e = 0; e < 4; ++e)
+            s[0][n][e] = fmaf(s[0][n][e], factor, fmaf(half_sq[e / 2], sigma_sq[e % 2], b[e % 2]));
         }
         return true;
       }

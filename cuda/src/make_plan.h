@@ -78,6 +78,7 @@ template <class Element>
   place(w.query_half_norms, query_clusters);
   place(w.query_tiles, HQ * plan.query_tiles);
   if (plan.order == ExpansionOrder::centroid) place(w.value_means, key_clusters * Dv);
+  if (plan.spread_factor > 0) place(w.key_norms, HK * plan.Nk);
   if (plan.key_metric != 0) {
     place(w.key_covariance, HK * plan.blocks * D * D);
     place(w.metric_centroids, query_clusters * D);
@@ -134,6 +135,7 @@ template <class Element>
   if (plan.seed != 0) place(w.draws, most_clusters);
   place(w.L, pairs);
   place(w.bias, pairs);
+  if (plan.spread_factor > 0) place(w.spread, pairs);
   place(w.retrieved, retrieved);
   place(w.retrieved_places, retrieved);
   place(w.failed_rows, tiles * (kQueryTile / 16));

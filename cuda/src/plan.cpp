@@ -36,6 +36,8 @@ ExpansionOrder expansion_order(Order order) {
       return ExpansionOrder::monopole;
     case Order::dipole_value:
       return ExpansionOrder::dipole_value;
+    case Order::dipole_spread:
+      return ExpansionOrder::dipole_spread;
     case Order::dipole:
       break;
   }
@@ -137,6 +139,8 @@ Plan make_plan(const Shape& shape, const Config& config) {
   plan.block = causal ? static_cast<std::int32_t>(std::min(config.block, shape.Nq)) : 0;
   plan.home = config.mode == Mode::causal ? QueryHome::past : QueryHome::self;
   plan.order = expansion_order(config.order);
+  if (config.order == Order::dipole_spread)
+    plan.spread_factor = static_cast<float>(kSpreadFactor / static_cast<double>(2 * shape.D));
   plan.clustering = config.cluster_by == ClusterBy::spatial ? Clustering::spatial : Clustering::kmeans;
   plan.rank_by_mean_weight = config.retrieve_by == RetrieveBy::mean_weight ? 1 : 0;
   plan.key_metric = config.metric == Metric::key_covariance ? 1 : 0;
@@ -262,6 +266,7 @@ std::int32_t units_of_chunk(const Plan& plan, const Level& level, std::size_t el
                             std::size_t summary_bytes) {
   const std::int64_t units = std::int64_t{plan.HQ()} * level.blocks;
   std::size_t pair = 2 * sizeof(float);
+  if (plan.spread_factor > 0) pair += sizeof(float);
   if (plan.order != ExpansionOrder::centroid)
     pair += static_cast<std::size_t>(plan.D + plan.Dv) * element_bytes;
   const std::size_t unit = static_cast<std::size_t>(level.Cq) * (static_cast<std::size_t>(level.Ck) * pair +

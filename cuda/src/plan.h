@@ -50,7 +50,7 @@ enum class QueryHome : std::int32_t {
   self   ///< the block's own queries are clustered
 };
 
-enum class ExpansionOrder : std::int32_t { centroid, monopole, dipole, dipole_value };
+enum class ExpansionOrder : std::int32_t { centroid, monopole, dipole, dipole_value, dipole_spread };
 
 /// How tokens get their labels where none are given.
 enum class Clustering : std::int32_t { kmeans, spatial };
@@ -74,6 +74,7 @@ struct Plan {
   std::int32_t block = 0;  ///< B; 0: acausal, one far block of everything and no diagonal blocks
   QueryHome home = QueryHome::past;
   ExpansionOrder order = ExpansionOrder::dipole;
+  float spread_factor = 0;  ///< κ/(2 D) of (4.6) for the order `dipole_spread`, 0 for the others
   Clustering clustering = Clustering::kmeans;
   std::int32_t rank_by_mean_weight = 0;  ///< 1: clusters are retrieved by mean weight instead of mass (5.1)
   std::int32_t key_metric = 0;  ///< 1: queries are clustered in the metric of the key covariance (2.3)

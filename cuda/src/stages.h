@@ -81,6 +81,7 @@ struct Workspace {
   float* query_sums = nullptr;       ///< [HQ, run_rows, D + 8]
   Element* key_centroids = nullptr;  ///< [HK, key_clusters, D] during k-means; then k̄ of the `centroid` order
   Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
+  float* key_norms = nullptr;        ///< [HK, Nk] |k_n|² of the order `dipole_spread`
   /// q̄ in the type of q: the expansion point may be any, as long as both stages mean the same one.
   Element* query_centroids = nullptr;  ///< [HQ, query_clusters, D]
   /// -|c|²/2 of each centroid, which together with x·c ranks the clusters; -infinity: no candidate.
@@ -95,6 +96,7 @@ struct Workspace {
   /// stored; `centroid`: log n_j; `monopole`, which has no product: L_ij. -infinity for an empty cluster and
   /// a retrieved one.
   float* bias = nullptr;
+  float* spread = nullptr;  ///< [units, Cq, Ck] σ̃²_ij of the order `dipole_spread`
   Element* k_tilde =
       nullptr;  ///< [units, Cq, Ck, D], zero for an empty key cluster; not of `centroid`, `monopole`
   Element* v_tilde = nullptr;  ///< [units, Cq, Ck, Dv], likewise; not of `centroid`
@@ -174,7 +176,12 @@ Status cluster_queries(const Plan& plan, const Tensors<Element>& tensors, const 
 template <class Element>
 Status launch_exact_attention(const Plan& plan, const Tensors<Element>& tensors, cudaStream_t stream);
 
-/// tilted_summaries.cu: (3.1)-(3.6) stage 1 of a chunk: L, bias, k_tilde, v_tilde.
+/// tilted_summaries.cu: |k_n|² into key_norms, for (3.8); of the order `dipole_spread`, nothing otherwise.
+template <class Element>
+Status launch_key_norms(const Plan& plan, const Tensors<Element>& tensors,
+                        const Workspace<Element>& workspace, cudaStream_t stream);
+
+/// tilted_summaries.cu: (3.1)-(3.6), (3.8) stage 1 of a chunk: L, bias, k_tilde, v_tilde, spread.
 template <class Element>
 Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
                         const Workspace<Element>& workspace, const Chunk& chunk, cudaStream_t stream);

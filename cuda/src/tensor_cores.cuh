@@ -32,6 +32,14 @@ __device__ __forceinline__ float2 unpack(std::uint32_t pair, __nv_bfloat16) {
   return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(pair));
 }
 
+/// sum + |a - b|² of two pairs.
+template <class Element>
+__device__ __forceinline__ float add_squared_difference(float sum, std::uint32_t a, std::uint32_t b,
+                                                        Element) {
+  const float2 x = unpack(a, Element()), y = unpack(b, Element());
+  return fmaf(x.x - y.x, x.x - y.x, fmaf(x.y - y.y, x.y - y.y, sum));
+}
+
 /// C += A B, [16, 8] += [16, 16] [16, 8].
 __device__ __forceinline__ void mma(float (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                     std::uint32_t b1, __half) {
@@ -350,6 +358,12 @@ struct MmaEngine {
   /// Before the first product on rows that were just copied, by every thread, before the barrier.
   static __device__ __forceinline__ void publish_copies() {}
 };
+
+/// The sum over the four lanes that hold a row of an accumulator.
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
 
 /// Gives each lane of a quad 8 neighbouring features instead of 4 pairs 8 apart: x[n] is this lane's pair of
 /// tile n, and becomes pair n of tile c = lane % 4.

@@ -40,7 +40,40 @@ __global__ void plain_summaries_kernel(const __grid_constant__ Plan plan, const 
   workspace.bias[at] = log_count;
 }
 
+/// |k_n|², which (3.8) averages.
+///   k [HK, Nk, D] -> key_norms [HK, Nk]
+/// Launch: 8 lanes a key, 256 threads a thread block. Floor: reads k once.
+/// Reference: tilted_means (tilted_summaries.cpp). Test: test_cuda_tilted_summaries.cpp.
+template <class Element>
+__global__ void key_norms_kernel(const __grid_constant__ Plan plan, const Tensors<Element> tensors,
+                                 const Workspace<Element> workspace) {
+  const std::int64_t at = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 8;  // head Nk + n
+  const std::int64_t row = min(at, std::int64_t{plan.HK()} * plan.Nk - 1);
+  const Element* const k = head_rows(tensors.k, plan.k, plan.heads_kv, static_cast<int>(row / plan.Nk)) +
+                           row % plan.Nk * plan.k.token;
+  float sum = 0;
+  for (int d = static_cast<int>(threadIdx.x) % 8 * kVector<Element>; d < plan.D; d += 8 * kVector<Element>) {
+    float k_d[kVector<Element>];
+    load_vector(k + d, k_d);
+#pragma unroll
+    for (int e = 0; e < kVector<Element>; ++e) sum = fmaf(k_d[e], k_d[e], sum);
+  }
+#pragma unroll
+  for (int step = 1; step < 8; step *= 2) sum += __shfl_xor_sync(kAllLanes, sum, step);
+  if (threadIdx.x % 8 == 0 && row == at) workspace.key_norms[at] = sum;
+}
+
 }  // namespace
+
+template <class Element>
+Status launch_key_norms(const Plan& plan, const Tensors<Element>& tensors,
+                        const Workspace<Element>& workspace, cudaStream_t stream) {
+  if (plan.spread_factor == 0 || plan.levels == 0) return cudaSuccess;
+  const std::int64_t threads = std::int64_t{plan.HK()} * plan.Nk * 8;
+  key_norms_kernel<Element>
+      <<<static_cast<unsigned>((threads + 255) / 256), 256, 0, stream>>>(plan, tensors, workspace);
+  return cudaGetLastError();
+}
 
 template <class Element>
 Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
@@ -67,6 +100,8 @@ Status launch_summaries(const Plan& plan, const Tensors<Element>& tensors,
 }
 
 #define MUSE_INSTANTIATE(Element)                                                                            \
+  template Status launch_key_norms<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&, \
+                                            cudaStream_t);                                                   \
   template Status launch_summaries<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&, \
                                             const Chunk&, cudaStream_t);
 MUSE_INSTANTIATE(float)

@@ -1,8 +1,9 @@
 // Stage 1 on the tensor cores: attention of the query centroids to each key cluster by itself, with the keys
-// and the values as values (docs/math.md, 3.1 to 3.5).
+// and the values as values (docs/math.md, 3.1 to 3.5, 3.8).
 //
 // Shapes:    query_centroids [HQ, query_clusters, D]; k, v [batch, heads_kv, Nk, D]; L, bias [units, Cq, Ck];
-//            k_tilde, v_tilde [units, Cq, Ck, D]; D = Dv 32, 64, 96, 128
+//            spread likewise, with key_norms [HK, Nk]; k_tilde, v_tilde [units, Cq, Ck, D]; D = Dv 32, 64,
+//            96, 128
 // Launch:    a thread block (tile of 16 M Warps query clusters, run of key clusters, unit): its warps share
 //            the run's tokens, sorted by cluster, 64 at a time, and each looks at them from centroids of its
 //            own. A cluster's tokens come 16 rows at a time, its neighbours' in its last 16 masked.
@@ -19,14 +20,15 @@ namespace muse::cuda {
 inline constexpr int kSummaryRun = 8;
 
 /// Writes what a warp's centroids, 16 from `i_begin` on, have found of key cluster j. `k_sum` and `v_sum`
-/// hold the weighted sums of keys and values, m and l are of their weights; q_bar(n, h) gives this lane's two
-/// features of tile n of the centroid of row h. By whole warps.
+/// hold the weighted sums of keys and values, `square` this lane's part of that of |k_n|² (dipole_spread
+/// only), m and l are of their weights; q_bar(n, h) gives this lane's two features of tile n of the centroid
+/// of row h. By whole warps.
 template <int D, int KTiles, int VTiles, class Element, class Query>
 __device__ __forceinline__ void write_summary(const Plan& plan, const Workspace<Element>& w,
                                               const Level& level, int chunk_unit, int i_begin, int j,
                                               const float (&k_sum)[KTiles][4],
                                               const float (&v_sum)[VTiles][4], const float (&m)[2],
-                                              const float (&sum)[2], Query q_bar) {
+                                              const float (&sum)[2], const float (&square)[2], Query q_bar) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -52,6 +54,20 @@ __device__ __forceinline__ void write_summary(const Plan& plan, const Workspace<
     if (valid && lane % 4 == 0) {
       w.L[pair] = L;
       w.bias[pair] = L - plan.scale * dot;
+    }
+    if (plan.spread_factor > 0) {
+      // (3.8) σ̃²_ij = sum_n p_ijn |k_n|² - |k̃_ij|²
+      float sigma_sq = square[h] * share;
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          const float mean = k_sum[n][2 * h + e] * share;
+          sigma_sq = fmaf(-mean, mean, sigma_sq);
+        }
+      sigma_sq += __shfl_xor_sync(0xffffffffu, sigma_sq, 1);
+      sigma_sq += __shfl_xor_sync(0xffffffffu, sigma_sq, 2);
+      if (valid && lane % 4 == 0) w.spread[pair] = fmaxf(sigma_sq, 0);
     }
     // (3.4), (3.5)
     if (plan.order != ExpansionOrder::monopole) store_row<D>(w.k_tilde + pair * D, k_sum, h, share, valid);
@@ -84,6 +100,9 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
   const std::int32_t* key_offsets = w.key_offsets + first_offset(plan, level, kv, block, Side::keys);
   const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
   const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
+  const bool spread = plan.spread_factor > 0;
+  const float* key_norms = w.key_norms + std::int64_t{kv} * plan.Nk;
+  float* const norms = reinterpret_cast<float*>(tile_memory + 4 * kTile);  // [2, kTileRows] |k_n|²
 
   // Read the centroids through the memory of the first keys, into registers.
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -103,6 +122,7 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
   SoftmaxRows<D, M> k_tilde, v_tilde;  // m and l are those of k_tilde
   k_tilde.clear();
   v_tilde.clear();
+  float square[M][2] = {};  // sums of weights times |k_n|²
   int j = j_begin;
   int cluster_end = key_offsets[j + 1];
   int place = key_offsets[j_begin];  // next key of cluster j
@@ -128,6 +148,9 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
           return row >= 0 ? v + row * plan.v.token : nullptr;
         },
         v);
+    if (spread)
+      for (int n = threadIdx.x; n < kTileRows; n += kThreads)
+        copy_async_4(shared_address(norms + t % 2 * kTileRows + n), key_norms + max(token(n), 0));
   };
   copy_tile(0);
   commit_copies();
@@ -152,6 +175,21 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
     if (k_tilde.template weigh<Keys>(s, scale, factor)) {
       k_tilde.rescale(factor);
       v_tilde.rescale(factor);
+#pragma unroll
+      for (int t = 0; t < M; ++t)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) square[t][h] *= factor[t][h];
+    }
+    if (spread) {
+#pragma unroll
+      for (int t = 0; t < M; ++t)
+#pragma unroll
+        for (int n = 0; n < Keys / 8; ++n)
+#pragma unroll
+          for (int e = 0; e < 4; ++e)
+            square[t][e / 2] =
+                fmaf(s[t][n][e], norms[tile % 2 * kTileRows + row + n * 8 + lane % 4 * 2 + e % 2],
+                     square[t][e / 2]);
     }
     engine.template accumulate<Keys, kTileRows>(k_tilde.o, s, k_here, row);
     engine.template accumulate<Keys, kTileRows>(v_tilde.o, s, v_here, row);
@@ -163,10 +201,12 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
 #pragma unroll
       for (int t = 0; t < (needed ? M : 0); ++t)
         write_summary<D>(plan, w, level, chunk_unit, i_begin + (warp * M + t) * 16, j, k_tilde.o[t],
-                         v_tilde.o[t], k_tilde.m[t], k_tilde.l[t],
+                         v_tilde.o[t], k_tilde.m[t], k_tilde.l[t], square[t],
                          [&](int n, int h) { return engine.a[t][n / 2][(n % 2) * 2 + h]; });
       k_tilde.clear();
       v_tilde.clear();
+#pragma unroll
+      for (int t = 0; t < M; ++t) square[t][0] = square[t][1] = 0;
       if (++j == j_end) return;
       cluster_end = key_offsets[j + 1];
     }
@@ -198,7 +238,7 @@ template <int D, class Element>
 Status launch_tilted_summaries_mma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w,
                                    const Chunk& chunk, cudaStream_t stream) {
   constexpr int kM = 1, kWarps = 4;
-  constexpr int kRows = 16 * kM * kWarps, kBytes = 4 * PaddedTile<D, 64 + 16>::kBytes;
+  constexpr int kRows = 16 * kM * kWarps, kBytes = 4 * PaddedTile<D, 64 + 16>::kBytes + 2 * (64 + 16) * 4;
   const Level& level = plan.level[chunk.level];
   const auto kernel = tilted_summaries_kernel<D, kM, kWarps, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

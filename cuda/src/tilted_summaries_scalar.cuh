@@ -8,8 +8,9 @@ namespace muse::cuda {
 /// (3.1)-(3.5) What 16 query centroids of a unit see of one key cluster:
 ///     a_ijn = s q̄_i·k_n,  L_ij = logsumexp_n a_ijn,  p_ijn = e^{a_ijn - L_ij},  k̃_ij = sum_n p_ijn k_n,
 ///     ṽ_ij = sum_n p_ijn v_n,  b_ij = L_ij - s q̄_i·k̃_ij with k̃ as it is stored
-///   q̄ [HQ, query_clusters, D], k, v by key_order -> L, bias [units, Cq, Ck], k_tilde, v_tilde [units, Cq,
-///   Ck, …]
+/// and for the order `dipole_spread` (3.8) σ̃²_ij = sum_n p_ijn |k_n|² - |k̃_ij|².
+///   q̄ [HQ, query_clusters, D], k, v by key_order, key_norms -> L, bias, spread [units, Cq, Ck], k_tilde,
+///   v_tilde [units, Cq, Ck, …]
 /// Launch: 4 warps a (unit, key cluster, 16 query clusters); a warp holds 4 centroids, a lane a key or a
 /// feature. Arithmetic: 2 (2 D + Dv) operations a pair of centroid and key, bound by shared memory as exact
 /// attention is. Reference: tilted_summaries.cpp. Test: test_cuda_tilted_summaries.cpp.
@@ -48,6 +49,8 @@ __global__ void __launch_bounds__(scalar::kThreads)
   load_rows(tiles.q, plan.D, plan.D, kRows, rows, plan.scale, [&](int row) { return q_bar + row * plan.D; });
   RunningSoftmax softmax[kRowsOfWarp];
   RowSum<kFeatures> k_tilde[kRowsOfWarp], v_tilde[kRowsOfWarp];
+  const bool spread = plan.spread_factor > 0;
+  float square[kRowsOfWarp] = {};  // sum of weights times |k_n|², this lane's keys only
   for (int n0 = 0; n0 < keys; n0 += kKeys) {
     const int count = min(kKeys, keys - n0);
     __syncthreads();
@@ -58,12 +61,16 @@ __global__ void __launch_bounds__(scalar::kThreads)
     __syncthreads();
     float a[kRowsOfWarp];  // (3.1)
     dot_rows(tiles, a);
+    const float norm = spread && lane < count
+                           ? workspace.key_norms[std::int64_t{key_head} * plan.Nk + members[n0 + lane]]
+                           : 0;
 #pragma unroll
     for (int row = 0; row < kRowsOfWarp; ++row) {
       float p = lane < count ? a[row] : kMinusInfinity;
       const float rescale = softmax[row].weigh(p);
       k_tilde[row].scale(rescale);
       v_tilde[row].scale(rescale);
+      square[row] = fmaf(square[row], rescale, p * norm);
       k_tilde[row].add(p, tiles.k, tiles.k_stride(), plan.D, count);
       v_tilde[row].add(p, tiles.v, plan.Dv, plan.Dv, count);
     }
@@ -80,15 +87,22 @@ __global__ void __launch_bounds__(scalar::kThreads)
     store_row(k_tilde[row], one_over_sum, workspace.k_tilde + at * plan.D, plan.D);
     store_row(v_tilde[row], one_over_sum, workspace.v_tilde + at * plan.Dv, plan.Dv);
     // b_ij = L_ij - s q̄_i·k̃_ij
-    float dot = 0;
+    float dot = 0, square_of_mean = 0;
 #pragma unroll
     for (int x = 0; x < kFeatures; ++x) {
       const int d = lane + kWarp * x;
+      const float mean = one_over_sum * k_tilde[row].sum[x];
+      square_of_mean = fmaf(mean, mean, square_of_mean);
       if (d < plan.D)
-        dot = fmaf(tiles.q[(warp * kRowsOfWarp + row) * plan.D + d],
-                   to_float(from_float<Element>(one_over_sum * k_tilde[row].sum[x])), dot);
+        dot =
+            fmaf(tiles.q[(warp * kRowsOfWarp + row) * plan.D + d], to_float(from_float<Element>(mean)), dot);
     }
     dot = warp_sum(dot);
+    if (spread) {
+      // (3.8)
+      const float sigma_sq = warp_sum(one_over_sum * square[row] - square_of_mean);
+      if (lane == 0) workspace.spread[at] = fmaxf(sigma_sq, 0);
+    }
     if (lane == 0) {
       workspace.L[at] = L;
       workspace.bias[at] = plan.order == ExpansionOrder::monopole ? L : L - dot;

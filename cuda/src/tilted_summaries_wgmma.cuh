@@ -11,6 +11,14 @@
 
 namespace muse::cuda {
 
+template <class Pipeline, int Stages>
+struct SummaryShared {
+  typename Pipeline::Shared pipeline;
+  /// Each cluster's first place among the sorted keys, its keys, and the tiles up to and including it.
+  int3 clusters[kSummaryRun];
+  float norms[Stages][Pipeline::kKeys];  ///< |k_n|², of the order `dipole_spread`
+};
+
 template <int D, int Stages, class Element>
 __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     tilted_summaries_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
@@ -19,11 +27,11 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
   using Engine = WgmmaEngine<D, Element>;
   using Pipeline = AttentionPipeline<D, 1, Stages, 2, 1, Element>;
   constexpr int kKeys = Pipeline::kKeys;
+  using Shared = SummaryShared<Pipeline, Stages>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
-  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
-  // [kSummaryRun] each cluster's first place among the sorted keys, its keys, and the tiles up to and
-  // including it
-  int3* const clusters = reinterpret_cast<int3*>(tile_memory + sizeof(typename Pipeline::Shared));
+  Shared& shared = *reinterpret_cast<Shared*>(tile_memory);
+  Pipeline pipeline{shared.pipeline};
+  int3* const clusters = shared.clusters;
 
   const Level& level = plan.level[chunk.level];
   const int chunk_unit = blockIdx.z;
@@ -48,6 +56,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
   }
   pipeline.begin();
   const int tiles = clusters[kSummaryRun - 1].z;
+  const bool spread = plan.spread_factor > 0;
 
   if (!Pipeline::is_consumer()) {
     const std::int32_t* key_order = w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
@@ -55,6 +64,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     const KeyTables tokens{
         head_rows(x.k, plan.k, plan.heads_kv, kv), head_rows(x.v, plan.v, plan.heads_kv, kv),
         static_cast<std::uint32_t>(plan.k.token * 2), static_cast<std::uint32_t>(plan.v.token * 2)};
+    const float* const key_norms = w.key_norms + std::int64_t{kv} * plan.Nk;
     pipeline.begin_producing();
     if (tiles == 0) return;
     // The cluster of this lane's last place, and the places where it begins and ends: places only rise.
@@ -70,7 +80,10 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
           const int3 c = clusters[cluster];
           return static_cast<std::uint32_t>(key_order[c.x + min(place - begin, c.y - 1)]);
         },
-        [&](int) { return tokens; });
+        [&](int) { return tokens; },
+        [&](int stage, int n, std::uint32_t row) {
+          if (spread) copy_async_4(shared_address(&shared.norms[stage][n]), key_norms + row);
+        });
     return;
   }
   const Element* q_bar = w.query_centroids + first_cluster(plan, level, head, block, Side::home) * D;
@@ -91,6 +104,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     for (int d = 0; d < D / 8; ++d)
 #pragma unroll
       for (int e = 0; e < 4; ++e) k_tilde[d][e] = 0;
+    float square[2] = {};  // sum of weights times |k_n|²
     for (int first = 0; first < count; first += kKeys, pipeline.here.advance()) {
       const int stage = pipeline.here.stage;
       const std::uint32_t k_shared = shared_address(pipeline.shared.k[stage]);
@@ -114,6 +128,17 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
           for (int d = 0; d < D / 8; ++d)
 #pragma unroll
             for (int e = 0; e < 4; ++e) k_tilde[d][e] *= factor[0][e / 2];
+          square[0] *= factor[0][0];
+          square[1] *= factor[0][1];
+        }
+        if (spread) {
+#pragma unroll
+          for (int m = 0; m < kKeys / 8; ++m) {
+            const float2 norm = *reinterpret_cast<const float2*>(&shared.norms[stage][m * 8 + lane % 4 * 2]);
+#pragma unroll
+            for (int h = 0; h < 2; ++h)
+              square[h] = fmaf(s[0][m][2 * h], norm.x, fmaf(s[0][m][2 * h + 1], norm.y, square[h]));
+          }
         }
 #pragma unroll
         for (int kk = 0; kk < kKeys / 16; ++kk)
@@ -132,7 +157,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     if (!needed) continue;
     write_summary<D>(
         plan, w, level, chunk_unit, i_begin + first_row, j_begin + n, k_tilde, v_tilde.o[0], v_tilde.m[0],
-        v_tilde.l[0], [&](int d, int h) {
+        v_tilde.l[0], square, [&](int d, int h) {
           std::uint32_t pair;
           asm volatile("ld.shared.u32 %0, [%1];"
                        : "=r"(pair)
@@ -150,8 +175,7 @@ std::optional<Status> launch_tilted_summaries_wgmma(const Plan& plan, const Tens
                                                     const Workspace<Element>& w, const Chunk& chunk,
                                                     cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  constexpr int kBytes =
-      sizeof(typename AttentionPipeline<D, 1, Stages, 2, 1, Element>::Shared) + kSummaryRun * sizeof(int3);
+  constexpr int kBytes = sizeof(SummaryShared<AttentionPipeline<D, 1, Stages, 2, 1, Element>, Stages>);
   const auto kernel = tilted_summaries_wgmma_kernel<D, Stages, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

@@ -24,10 +24,12 @@ using Names = std::span<const std::pair<Enum, std::string_view>>;
 
 constexpr std::array<std::pair<Mode, std::string_view>, 3> kModes{
     {{Mode::acausal, "acausal"}, {Mode::causal, "causal"}, {Mode::causal_shared, "causal-shared"}}};
-constexpr std::array<std::pair<Order, std::string_view>, 4> kOrders{{{Order::centroid, "centroid"},
-                                                                     {Order::monopole, "monopole"},
-                                                                     {Order::dipole, "dipole"},
-                                                                     {Order::dipole_value, "dipole_value"}}};
+constexpr std::array<std::pair<Order, std::string_view>, 5> kOrders{
+    {{Order::centroid, "centroid"},
+     {Order::monopole, "monopole"},
+     {Order::dipole, "dipole"},
+     {Order::dipole_value, "dipole_value"},
+     {Order::dipole_spread, "dipole_spread"}}};
 constexpr std::array<std::pair<ClusterBy, std::string_view>, 3> kClusterBys{
     {{ClusterBy::kmeans, "kmeans"}, {ClusterBy::balanced, "balanced"}, {ClusterBy::spatial, "spatial"}}};
 constexpr std::array<std::pair<Metric, std::string_view>, 2> kMetrics{

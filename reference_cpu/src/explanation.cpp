@@ -111,11 +111,11 @@ Part<Scalar> explain_block(const Head<Scalar>& head, Index t, const Block& block
   view.share = std::exp(view.lse - exact_lse);
   view.exact_share = std::exp(view.exact_lse - exact_lse);
   view.rel_sq_err = relative_error(part.attention.o.row(0).template cast<double>(), exact.o.row(0));
+  const Matrix<Scalar> l = log_masses<Scalar>(q, q_bar.row(0), summaries, 0, head.scale, config.order);
   for (Index j = 0; j < keys.clusters(); ++j) {
     if (keys.count(j) == 0) continue;
     ClusterView cluster{.cluster = j, .tokens = keys.count(j), .L = static_cast<double>(summaries.L(0, j))};
-    const Scalar moved = config.order == Order::monopole ? Scalar(0) : delta.dot(summaries.k_tilde(0).row(j));
-    cluster.l = cluster.L + static_cast<double>(head.scale * moved);
+    cluster.l = static_cast<double>(l(0, j));
     std::vector<Index> tokens;
     for (const Index n : clusters.keys.members(j)) tokens.push_back(block.key_begin + n);
     cluster.exact = truth.attend(tokens).lse[0];

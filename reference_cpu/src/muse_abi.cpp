@@ -119,7 +119,7 @@ muse::Config checked_config(const muse_config* config) {
   check_not_null("config", config);
   check_struct_size("config", config->struct_size, sizeof(muse_config));
   check_range("config.mode", config->mode, MUSE_MODE_ACAUSAL, MUSE_MODE_CAUSAL_SHARED);
-  check_range("config.order", config->order, MUSE_ORDER_CENTROID, MUSE_ORDER_DIPOLE_VALUE);
+  check_range("config.order", config->order, MUSE_ORDER_CENTROID, MUSE_ORDER_DIPOLE_SPREAD);
   check_range("config.cluster_by", config->cluster_by, MUSE_CLUSTER_BY_KMEANS, MUSE_CLUSTER_BY_SPATIAL);
   check_range("config.metric", config->metric, MUSE_METRIC_EUCLIDEAN, MUSE_METRIC_KEY_COVARIANCE);
   check_range("config.retrieve_by", config->retrieve_by, MUSE_RETRIEVE_BY_MASS, MUSE_RETRIEVE_BY_MEAN_WEIGHT);

@@ -72,6 +72,7 @@ void tilt_keys(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, 
   const Index Cq = q_bar.rows(), Ck = keys.clusters();
   summaries.L.resize(Cq, Ck);
   summaries.p.resize(keys.k.rows(), whole_columns(Cq));
+  summaries.spread.resize(Cq, Ck);
   Matrix<Scalar> q_scaled = Matrix<Scalar>::Zero(q_bar.cols(), summaries.p.cols());
   q_scaled.leftCols(Cq) = scale * q_bar.transpose();
   for (Index j0 = 0, j1 = 0; j0 < Ck; j0 = j1) {
@@ -91,6 +92,13 @@ void tilted_means(const SortedKeys<Scalar>& keys, const ClusterRange& range, Sum
                                 summaries.k_tilde_of_key_cluster(j));
     transposed_multiply<Scalar>(p_j, keys.v.middleRows(keys.begin(j), keys.count(j)),
                                 summaries.v_tilde_of_key_cluster(j));
+    // (3.8) σ̃²_ij = sum_n p_ijn |k_n - k̃_ij|² = sum_n p_ijn |k_n|² - |k̃_ij|², and rounding may leave it below
+    // 0
+    const Matrix<Scalar> k_sq = keys.k.middleRows(keys.begin(j), keys.count(j)).rowwise().squaredNorm();
+    Matrix<Scalar> mean_sq(p_j.cols(), 1);
+    transposed_multiply<Scalar>(p_j, k_sq, mean_sq);
+    summaries.spread.col(j) =
+        (mean_sq - summaries.k_tilde_of_key_cluster(j).rowwise().squaredNorm()).cwiseMax(Scalar(0));
   }
 }
 
@@ -119,6 +127,7 @@ void plain_masses(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& key
   const Index Cq = q_bar.rows(), Ck = keys.clusters();
   summaries.L.resize(Cq, Ck);
   summaries.p.resize(0, 0);
+  summaries.spread.resize(0, 0);
   // (3.6) L_ij = log n_j + s q̄_i·k̄_j; log 0 = -infinity marks the empty clusters.
   multiply_transposed<Scalar>(scale * q_bar, means.k_bar, summaries.L);
   for (Index j = 0; j < Ck; ++j) summaries.L.col(j).array() += std::log(static_cast<Scalar>(keys.count(j)));

@@ -11,11 +11,20 @@
 
 namespace muse {
 
-/// (4.1)-(4.5) Adds to `sum` the attention of the queries q [n, D] of query cluster i, a row of `summaries`,
+/// (4.1), (4.2), (4.6) Log-masses [n, range] of the key clusters in the summaries' range, carried from the
+/// centroid q_bar_i [D] of query cluster i, a row of `summaries`, to each of the queries q [n, D]:
+///     δ = q - q̄_i,   ℓ_j = L_ij + s δ·k̃_ij                                        2 n D operations a cluster
+/// `monopole` drops δ; `dipole_spread` adds κ/2 s² |δ|² σ̃²_ij / D, κ = kSpreadFactor.
+template <class Scalar>
+[[nodiscard]] Matrix<Scalar> log_masses(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,
+                                        const Summaries<Scalar>& summaries, Index i, Scalar scale,
+                                        Order order);
+
+/// (4.1)-(4.6) Adds to `sum` the attention of the queries q [n, D] of query cluster i, a row of `summaries`,
 /// to those key clusters j of the summaries' range that `included[j]` names, as seen from the centroid
 /// q_bar_i [D]:
-///     δ = q - q̄_i,   ℓ_j = L_ij + s δ·k̃_ij,   LSE = logsumexp_j ℓ_j,   o = sum_j e^{ℓ_j - LSE} ṽ_ij
-/// `monopole` drops δ from ℓ_j; `dipole_value` takes ṽ_ij + s Σ̃_ij δ for the value; `centroid` is `dipole` on
+///     LSE = logsumexp_j ℓ_j,   o = sum_j e^{ℓ_j - LSE} ṽ_ij            ℓ_j: log_masses
+/// `dipole_value` takes ṽ_ij + s Σ̃_ij δ for the value; `centroid` is `dipole` on
 /// plain_summaries. 2 n Ck (D + Dv) operations, and 2 (n Ck + N) D Dv more for dipole_value.
 template <class Scalar>
 void add_far_field(const MatrixView<Scalar>& q, const RowView<Scalar>& q_bar_i,

@@ -35,9 +35,10 @@ struct ClusterRange {
 template <class Scalar>
 class Summaries {
  public:
-  Matrix<Scalar> L;  ///< [Cq, Ck] log-mass L_ij; -infinity for an empty key cluster
-  Matrix<Scalar> p;  ///< [N, Cq and spare columns] share p_ijn of each sorted key in its cluster's mass;
-                     ///< empty if not tilted
+  Matrix<Scalar> L;       ///< [Cq, Ck] log-mass L_ij; -infinity for an empty key cluster
+  Matrix<Scalar> p;       ///< [N, Cq and spare columns] share p_ijn of each sorted key in its cluster's mass;
+                          ///< empty if not tilted
+  Matrix<Scalar> spread;  ///< [Cq, Ck] σ̃²_ij, of the key clusters that tilted_means has been asked for
 
   /// The key clusters j that k̃_ij and ṽ_ij are there for.
   [[nodiscard]] const ClusterRange& range() const { return range_; }
@@ -79,13 +80,14 @@ template <class Scalar>
 void tilt_keys(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
                Summaries<Scalar>& summaries);
 
-/// (3.4), (3.5) The tilted means of the key clusters in `range`, from the shares of tilt_keys:
-///     k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n            n in K_j
-/// 2 Cq (D + Dv) operations a key.
+/// (3.4), (3.5), (3.8) The tilted means of the key clusters in `range`, from the shares of tilt_keys, and the
+/// spread of the keys around theirs:
+///     k̃_ij = sum_n p_ijn k_n,  ṽ_ij = sum_n p_ijn v_n,  σ̃²_ij = sum_n p_ijn |k_n|² - |k̃_ij|²     n in K_j
+/// 2 Cq (D + Dv) operations a key, and few more.
 template <class Scalar>
 void tilted_means(const SortedKeys<Scalar>& keys, const ClusterRange& range, Summaries<Scalar>& summaries);
 
-/// (3.1)-(3.5) tilt_keys, and the tilted_means of all key clusters. 2 Cq N (2 D + Dv) operations.
+/// (3.1)-(3.5), (3.8) tilt_keys, and the tilted_means of all key clusters. 2 Cq N (2 D + Dv) operations.
 template <class Scalar>
 void tilted_summaries(const MatrixView<Scalar>& q_bar, const SortedKeys<Scalar>& keys, Scalar scale,
                       Summaries<Scalar>& summaries);

@@ -36,7 +36,8 @@ void BlockWeights<Scalar>::visit_cluster(Index i, std::span<const Index> queries
   else
     plain_summaries<Scalar>(q_bar, keys_, key_means(keys_), head_.scale, summaries);
   const std::vector<Index> retrieved =
-      largest_clusters<Scalar>(summaries.L.row(0), config_.retrieve.at(block_.level));
+      largest_clusters<Scalar>(retrieval_ranks<Scalar>(summaries.L.row(0), keys_, config_.retrieve_by),
+                               config_.retrieve.at(block_.level));
   std::vector<char> is_retrieved(static_cast<std::size_t>(S), 0);
   for (const Index j : retrieved)
     for (Index row = keys_.begin(j); row < keys_.begin(j) + keys_.count(j); ++row)
@@ -46,17 +47,14 @@ void BlockWeights<Scalar>::visit_cluster(Index i, std::span<const Index> queries
   for (const Index t : queries) {
     const auto L = static_cast<Scalar>(lse[static_cast<std::size_t>(t)]);
     const RowVector<Scalar> s_delta = head_.scale * (head_.q.row(t) - q_bar.row(0));
+    const Matrix<Scalar> l =
+        log_masses<Scalar>(head_.q.middleRows(t, 1), q_bar.row(0), summaries, 0, head_.scale, config_.order);
     for (Index j = 0; j < Ck; ++j) {
       const Index begin = keys_.begin(j), count = keys_.count(j);
       if (count == 0) continue;
       const bool exact = std::binary_search(retrieved.begin(), retrieved.end(), j);
       Scalar w_j = 0;
-      if (!exact) {
-        // (4.2), relative to L̂
-        const Scalar moved =
-            config_.order == Order::monopole ? Scalar(0) : s_delta.dot(summaries.k_tilde(0).row(j));
-        w_j = std::exp(summaries.L(0, j) + moved - L);
-      }
+      if (!exact) w_j = std::exp(l(0, j) - L);
       for (Index row = begin; row < begin + count; ++row) {
         Scalar& weight = weights[static_cast<std::size_t>(keys_.tokens[static_cast<std::size_t>(row)])];
         if (exact) {

@@ -13,7 +13,7 @@
 namespace muse::viewer {
 
 /// Weights within one approximated block. For a far cluster j of the query's cluster i, token n of K_j has
-///     ŵ_n = e^{ℓ_j - L̂} p_ijn                 centroid, monopole, dipole (1/n_j for p in the order centroid)
+///     ŵ_n = e^{ℓ_j - L̂} p_ijn            all orders but the next; 1/n_j for p in the order centroid
 ///     ŵ_n = e^{ℓ_j - L̂} p_ijn (1 + s δ·(k_n - k̃_ij))        dipole_value
 /// and a retrieved token e^{s q·k_n - L̂}: sum_n ŵ_n v_n over all blocks is the approximate output ô exactly.
 template <class Scalar>

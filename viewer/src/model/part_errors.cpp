@@ -179,7 +179,8 @@ void add_pairs(PairErrors& errors, const Head<float>& head, const Slot& slot, In
   else
     tilted_summaries<float>(q_bar, keys, head.scale, summaries);
   const std::vector<Index> retrieved =
-      largest_clusters<float>(summaries.L.row(0), slot.config.retrieve.at(block.level));
+      largest_clusters<float>(retrieval_ranks<float>(summaries.L.row(0), keys, slot.config.retrieve_by),
+                              slot.config.retrieve.at(block.level));
   for (const Index j : retrieved) errors.retrieved[static_cast<std::size_t>(i * errors.Ck + j)] = 1;
 
   // Exact weights of the members on all keys, in units of their whole mass.
@@ -194,6 +195,8 @@ void add_pairs(PairErrors& errors, const Head<float>& head, const Slot& slot, In
     terms.push_back(terms_of(exact, run, n));
   }
   const Matrix<float> s_delta = head.scale * (q.rowwise() - q_bar.row(0));
+  const Matrix<float> log_mass =
+      log_masses<float>(q, q_bar.row(0), summaries, 0, head.scale, slot.config.order);
   for (Index j = 0; j < errors.Ck; ++j) {
     const Index count = keys.count(j);
     if (count == 0) continue;
@@ -212,10 +215,8 @@ void add_pairs(PairErrors& errors, const Head<float>& head, const Slot& slot, In
         add(pair, term_of(terms[static_cast<std::size_t>(row)], w, exact_part, w, exact_part));
         continue;
       }
-      // (4.2) ℓ_j, and the value (4.4) or (4.5)
-      double l = static_cast<double>(summaries.L(0, j));
-      if (slot.config.order != Order::monopole)
-        l += s_delta.row(row).cast<double>().dot(summaries.k_tilde(0).row(j).cast<double>());
+      // ℓ_j, and the value (4.4) or (4.5)
+      const auto l = static_cast<double>(log_mass(row, j));
       const double w_hat = std::exp(l - exact.attention.lse[n]);
       RowVector<double> value = summaries.v_tilde(0).row(j).cast<double>();
       if (gradient.size() > 0) value += (gradient * s_delta.row(row).transpose()).transpose().cast<double>();

@@ -69,7 +69,8 @@ QueryProfile query_profile_of(const DumpSession& session, const Slot& slot, Inde
   if (slot.method != Method::muse) return profile;
 
   const std::vector<double> lse(static_cast<std::size_t>(Nq), L);
-  for (const Order order : {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value}) {
+  for (const Order order :
+       {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value, Order::dipole_spread}) {
     throw_if_cancelled(&progress);
     Config config = slot.config;
     config.order = order;

@@ -47,7 +47,7 @@ std::vector<Trial> trials_of(const Slot& current, Grid grid, Index N) {
   for (const std::string& C : kClusters) add("clusters C", "C=" + C, with(current, "clusters", C));
   for (const std::string& B : kBlocks)
     if (fits(B)) add("block B", "B=" + B, with(current, "block", B));
-  for (const char* order : {"centroid", "monopole", "dipole", "dipole_value"})
+  for (const char* order : {"centroid", "monopole", "dipole", "dipole_value", "dipole_spread"})
     if (std::string_view(order) != "dipole_value" || N <= kMostTokensOfValueOrder)
       add("order", order, with(current, "order", order));
   if (grid == Grid::quick) return trials;
