@@ -323,7 +323,7 @@ void check_strictly_causal(const Config& config, Index N, Index t, std::uint64_t
 
 TEST_CASE("strictly causal, bit by bit") {
   MUSE_NEEDS_GPU();
-  for (const char* order : {"centroid", "dipole"}) {
+  for (const char* order : {"centroid", "dipole", "dipole_spread"}) {
     const Config config =
         config_of({{"clusters", "S/8:8:64"}, {"block", "64"}, {"retrieve", "3"}, {"order", order}});
     for (const Index t : {Index{65}, Index{200}, Index{511}, Index{513}, Index{640}, Index{1000}}) {

@@ -109,8 +109,8 @@ struct AttentionPipeline {
   /// stream, one that may be read even if there is no such key, tables(t) where the rows of tile t are. Each
   /// warp copies 16 of a tile's rows; its two halves look up those of two tiles, and do so two to four tiles
   /// ahead: an index takes as long to come as a tile's products. Its instructions share the schedulers with
-  /// those of the consumers: every one counts. beside(stage, n, row) may copy what else goes with the tile's
-  /// key n, which is in that row.
+  /// those of the consumers: every one counts. beside(t, stage, n, row) may copy what else goes with key n
+  /// of tile t, which is in that row.
   template <class Find, class Tables, class Beside>
   __device__ __forceinline__ void produce(int tiles, Find find, Tables tables, Beside beside) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
@@ -128,17 +128,18 @@ struct AttentionPipeline {
         const char* const v = static_cast<const char*>(table.v) + piece;
         // A barrier of this parity is behind us when the ring is new.
         barrier_wait(shared_address(&shared.empty[here.stage]), here.parity ^ 1);
-        const std::uint32_t k_shared = shared_address(shared.k[here.stage]),
-                            v_shared = shared_address(shared.v[here.stage]);
+        const std::uint32_t offset = SwizzledTile<D, kKeys>::offset(first + lane / kPieces, lane % kPieces);
+        const std::uint32_t k_shared = shared_address(shared.k[here.stage]) + offset,
+                            v_shared = shared_address(shared.v[here.stage]) + offset;
 #pragma unroll
         for (int pass = 0; pass < 16 / kRows; ++pass) {
-          const int n = pass * kRows + lane / kPieces;
-          const std::uint32_t row = __shfl_sync(0xffffffffu, now, half * 16 + n);
-          const std::uint32_t offset = SwizzledTile<D, kKeys>::offset(first + n, lane % kPieces);
-          copy_async(k_shared + offset, k + std::uint64_t{row} * table.k_stride);
-          copy_async(v_shared + offset, v + std::uint64_t{row} * table.v_stride);
+          const std::uint32_t row = __shfl_sync(0xffffffffu, now, half * 16 + pass * kRows + lane / kPieces);
+          copy_async(SwizzledTile<D, kKeys>::further(k_shared, pass * kRows),
+                     k + std::uint64_t{row} * table.k_stride);
+          copy_async(SwizzledTile<D, kKeys>::further(v_shared, pass * kRows),
+                     v + std::uint64_t{row} * table.v_stride);
         }
-        if (lane / 16 == half) beside(here.stage, first + lane % 16, now);
+        if (lane / 16 == half) beside(t, here.stage, first + lane % 16, now);
         barrier_arrive_after_copies(shared_address(&shared.full[here.stage]));
       }
       now = next;
@@ -148,7 +149,7 @@ struct AttentionPipeline {
 
   template <class Find, class Tables>
   __device__ __forceinline__ void produce(int tiles, Find find, Tables tables) {
-    produce(tiles, find, tables, [](int, int, std::uint32_t) {});
+    produce(tiles, find, tables, [](int, int, int, std::uint32_t) {});
   }
 
   /// The copying warpgroup: brings the next tile of queries to its slot. Thread n has the `token` of query n,
@@ -159,9 +160,14 @@ struct AttentionPipeline {
                                                   std::uint32_t stride, Write write) {
     static_assert(Consumers <= 2, "a thread a query");
     constexpr int kPieces = D / 8, kRows = 32 / kPieces;
-    const int lane = threadIdx.x % 32, first = threadIdx.x % 128 / 32 * 32;  // of this warp's queries
+    const int first = threadIdx.x % 128 / 32 * 32;  // of this warp's queries
+    // Hides that the lane never changes: what follows from it is made again, rather than kept in registers
+    // that are short.
+    int lane = threadIdx.x % 32;
+    asm volatile("" : "+r"(lane));
     barrier_wait(shared_address(&shared.q_empty[slot.stage]), slot.parity ^ 1);
-    const std::uint32_t q_shared = shared_address(shared.q[slot.stage][first / 64]);
+    const std::uint32_t q_shared = shared_address(shared.q[slot.stage][first / 64]) +
+                                   SwizzledTile<D, 64>::offset(first % 64 + lane / kPieces, lane % kPieces);
     if (first < queries) {
 #pragma unroll
       for (int pass = 0; pass < 32 / kRows; ++pass) {
@@ -169,8 +175,7 @@ struct AttentionPipeline {
         const std::int32_t row = __shfl_sync(0xffffffffu, token, n);
         const char* const from =
             static_cast<const char*>(q) + std::int64_t{row} * stride + lane % kPieces * 16;
-        copy_async(q_shared + SwizzledTile<D, 64>::offset(first % 64 + n, lane % kPieces), from,
-                   first + n < queries);
+        copy_async(SwizzledTile<D, 64>::further(q_shared, pass * kRows), from, first + n < queries);
       }
     }
     write(slot.stage);
@@ -228,28 +233,28 @@ struct AttentionPipeline {
     }
   }
 
-  /// A consuming warpgroup: its queries are in `engine`. look(t, s) changes the dot products of tile t
-  /// into logits / `scale`, and says whether it left them in units of log 2 instead. Where a thread block has
-  /// the multiprocessor for itself, the warps work on the next tile's weights while the tensor cores multiply
-  /// one tile's weights by its values. Several leave that to each other, and save the registers. `Careful`:
-  /// every tile's maximum is looked at. Otherwise only until each row has seen a key; see
-  /// SoftmaxRows::overflows.
+  /// A consuming warpgroup: its queries are in `engine`. look(t, stage, s) changes the dot products of tile
+  /// t, which lies in that stage of the ring, into logits, and says by what they are to be multiplied to be
+  /// in units of log 2. Where a thread block has the multiprocessor for itself, the warps work on the next
+  /// tile's weights while the tensor cores multiply one tile's weights by its values. Several leave that to
+  /// each other, and save the registers. `Careful`: every tile's maximum is looked at. Otherwise only until
+  /// each row has seen a key; see SoftmaxRows::overflows.
   template <bool Careful, class Look>
   __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine, Rows& attention,
-                                          float scale, bool warp_has_rows, Look look) {
+                                          bool warp_has_rows, Look look) {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
     bool settled = false;
     // The logits of tile t become weights; whether what was summed before is to be rescaled.
-    const auto weigh = [&](int t) {
+    const auto weigh = [&](int t, Place place) {
       bool changed = false;
       if (warp_has_rows) {
-        const bool ready = look(t, s);
+        const float scale = look(t, place.stage, s);
         if (Careful || !settled) {
-          changed = attention.template weigh<kKeys>(s, ready ? 1 : scale, factor);
+          changed = attention.template weigh<kKeys>(s, scale, factor);
           settled = attention.settled();
         } else {
-          attention.template weigh_as_before<kKeys>(s, ready ? 1 : scale);
+          attention.template weigh_as_before<kKeys>(s, scale);
         }
       }
       return changed;
@@ -273,7 +278,7 @@ struct AttentionPipeline {
         begin_dot(here);
         wgmma_wait<0>();
         fence_registers(s[0]);
-        if (weigh(t)) attention.rescale(factor);
+        if (weigh(t, here)) attention.rescale(factor);
         pack_all();
         begin_accumulate(here);
         wgmma_wait<0>();
@@ -285,7 +290,7 @@ struct AttentionPipeline {
     begin_dot(here);
     wgmma_wait<0>();
     fence_registers(s[0]);
-    weigh(0);
+    weigh(0, here);
     pack_all();
     for (int t = 1; t < tiles; ++t) {
       Place next = here;
@@ -294,7 +299,7 @@ struct AttentionPipeline {
       begin_accumulate(here);
       wgmma_wait<1>();
       fence_registers(s[0]);
-      const bool changed = weigh(t);
+      const bool changed = weigh(t, next);
       wgmma_wait<0>();
       fence_registers(attention.o[0]);
       release(here);

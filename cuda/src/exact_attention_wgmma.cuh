@@ -65,8 +65,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
   const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
     attention.clear();
     pipeline.template consume<Careful>(
-        tiles, engine, attention, plan.scale * kLog2e, first_row < row_end,
-        [&](int t, float(&s)[1][kKeys / 8][4]) {
+        tiles, engine, attention, first_row < row_end, [&](int t, int /*stage*/, float(&s)[1][kKeys / 8][4]) {
           // Mask keys after the query, and those that do not exist.
           const int key = block_begin + t * kKeys;
           if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {
@@ -78,7 +77,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
                 if (col >= key_end || (shape.causal && col > row)) s[0][n][e] = -INFINITY;
               }
           }
-          return false;
+          return plan.scale * kLog2e;
         });
     attention.finish();
   };

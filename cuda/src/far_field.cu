@@ -32,7 +32,8 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
     }
     for (int tile = 0; tile < count; ++tile) {
       const int first = begin + tile * kQueryTile;
-      tiles[written + before - count + tile] = {i, first, min(end - first, kQueryTile)};
+      tiles[written + before - count + tile] = {i, first, min(end - first, kQueryTile),
+                                                head * level.blocks + place.t};
     }
     written += __shfl_sync(kAllLanes, before, kWarp - 1);
   }

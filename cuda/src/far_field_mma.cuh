@@ -17,10 +17,10 @@
 
 namespace muse::cuda {
 
-/// (4.6) κ/2 s² |δ|² / D for a query at squared distance `delta_sq` from its centroid, in units of log 2:
-/// what a summary's σ̃²_ij is multiplied by.
+/// (4.6) κ/2 s² |δ|² / D for a query at squared distance `delta_sq` from its centroid: what a summary's σ̃²_ij
+/// is multiplied by.
 __device__ __forceinline__ float spread_weight(const Plan& plan, float delta_sq) {
-  return plan.spread_factor * kLog2e * plan.scale * plan.scale * delta_sq;
+  return plan.spread_factor * plan.scale * plan.scale * delta_sq;
 }
 
 template <class Engine, class Element>
@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(32 * kQueryTile / (16 * Engine::M))
 #pragma unroll
     for (int t = 0; t < M; ++t)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) half_sq[t][h] = spread_weight(plan, quad_sum(half_sq[t][h]));
+      for (int h = 0; h < 2; ++h) half_sq[t][h] = kLog2e * spread_weight(plan, quad_sum(half_sq[t][h]));
   }
   const int summary_tiles = (level.Ck + kKeys - 1) / kKeys;
   const int tokens = level.r > 0 ? places[level.r - 1].y : 0;

@@ -15,8 +15,6 @@ namespace muse::cuda {
 /// What the copying warpgroup tells the others of a tile of queries. They read it where they need it, and
 /// keep none of it: registers are short.
 struct FarTile {
-  const float* bias;    ///< [Ck] of the query cluster
-  const float* spread;  ///< likewise, of the order `dipole_spread`
   std::int32_t number;  ///< among the launch's tiles; -1: there are no more
   std::int32_t head, queries;
   std::int32_t tokens;  ///< retrieved ones
@@ -27,6 +25,7 @@ struct FarKeys {
   KeyTables tables[2];            ///< of summaries, of tokens
   const std::int32_t* key_order;  ///< of the block
   const int2* places;             ///< [r] retrieved_places of the query cluster
+  const float *bias, *spread;     ///< [Ck] of the query cluster
 };
 
 /// Whether all is done with care.
@@ -87,8 +86,6 @@ class FarTiles {
   }
   /// Of the tile at hand, among the launch's; unit slowest.
   [[nodiscard]] __device__ int number() const { return begin_ + first_waiting(); }
-  /// Its unit, among the chunk's.
-  [[nodiscard]] __device__ int unit(const Level& level) const { return number() / level.query_tiles; }
   [[nodiscard]] __device__ const QueryTile& tile() const { return seen_[first_waiting()]; }
 
  private:
@@ -128,6 +125,8 @@ struct FarField {
     FarKeys keys[4];                    ///< of each copying warp
     std::int32_t query[2][kQueryTile];  ///< tokens of the head
     uint4 q_bar[2][D / 8];              ///< of the order `dipole_spread`
+    /// {b_ij, σ̃²_ij} of a tile of summaries; 0 for the second but in the order `dipole_spread`
+    float2 terms[Stages][Pipeline::kKeys];
     FarTile tile[2];
   };
 };
@@ -151,11 +150,14 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
   Pipeline pipeline{shared.pipeline};
   const Level& level = plan.level[chunk.level];
   if (kOnlyFailed && w.far_tiles->any_failed == 0) return;
+  const bool spread = plan.spread_factor > 0;
+  if (!spread)
+    for (int x = threadIdx.x; x < Stages * kKeys; x += Pipeline::kThreads)
+      shared.terms[x / kKeys][x % kKeys].y = 0;
   pipeline.begin();
 
   // The monopole's mass does not depend on δ: it has no k̃, and its products, with any numbers, count nothing.
   const bool shifted = plan.order != ExpansionOrder::monopole;
-  const bool spread = plan.spread_factor > 0;
   const int summary_tiles = ceil_div(level.Ck, kKeys);
   const auto tiles_of_keys = [&](int tokens) { return summary_tiles + ceil_div(tokens, kKeys); };
 
@@ -170,7 +172,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
       more = next.advance(plan, w, chunk);
       if (!more) return;
       const QueryTile tile = next.tile();
-      const int chunk_unit = next.unit(level), unit = chunk.first_unit + chunk_unit;
+      const int unit = tile.unit, chunk_unit = unit - chunk.first_unit;
       const std::int32_t* const query_order =
           w.query_order + (std::int64_t{unit / level.blocks} * plan.levels + chunk.level) * plan.Nq +
           block_tokens(plan, level, unit % level.blocks, Side::queries).begin + tile.begin;
@@ -180,7 +182,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
     };
     look_ahead();
     while (more) {
-      const int chunk_unit = next.unit(level), unit = chunk.first_unit + chunk_unit;
+      const int unit = next.tile().unit, chunk_unit = unit - chunk.first_unit;
       const int head = unit / level.blocks, block = unit % level.blocks, kv = plan.key_head(head);
       const int i = next.tile().cluster;
       const std::int64_t seen = std::int64_t{chunk_unit} * level.Cq + i;
@@ -192,13 +194,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
               copy_async(
                   shared_address(&shared.q_bar[slot][n]),
                   w.query_centroids + (first_cluster(plan, level, head, block, Side::home) + i) * D + n * 8);
-            if (n == 0)
-              shared.tile[slot] = {w.bias + seen * level.Ck,
-                                   w.spread + seen * level.Ck,
-                                   next.number(),
-                                   head,
-                                   next.tile().count,
-                                   tokens};
+            if (n == 0) shared.tile[slot] = {next.number(), head, next.tile().count, tokens};
           });
       // The centroid order expands nothing: all query clusters share the means.
       const bool plain = plan.order == ExpansionOrder::centroid;
@@ -216,7 +212,9 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
               static_cast<std::uint32_t>(plan.k.token * 2), static_cast<std::uint32_t>(plan.v.token * 2)}},
             w.key_order + (std::int64_t{kv} * plan.levels + chunk.level) * plan.Nk +
                 block_tokens(plan, level, block, Side::keys).begin,
-            w.retrieved_places + seen * level.r};
+            w.retrieved_places + seen * level.r,
+            w.bias + seen * level.Ck,
+            w.spread + seen * level.Ck};
       __syncwarp();
       const int keys_retrieved = tokens, tiles = tiles_of_keys(tokens);
       look_ahead();
@@ -238,17 +236,21 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
             }
             return static_cast<std::uint32_t>(keys.key_order[before_cluster + place]);
           },
-          [&](int t) { return keys.tables[t < summary_tiles ? 0 : 1]; });
+          [&](int t) { return keys.tables[t < summary_tiles ? 0 : 1]; },
+          [&](int t, int stage, int n, std::uint32_t row) {
+            if (t >= summary_tiles) return;
+            copy_async_4(shared_address(&shared.terms[stage][n].x), keys.bias + row);
+            if (spread) copy_async_4(shared_address(&shared.terms[stage][n].y), keys.spread + row);
+          });
     }
     pipeline.produce_queries(0, query, x.q, 0, [&](int slot) {
-      if (n == 0) shared.tile[slot] = {nullptr, nullptr, -1, 0, 0, 0};
+      if (n == 0) shared.tile[slot] = {-1, 0, 0, 0};
     });
     return;
   }
 
   Pipeline::begin_consuming();
   const int lane = threadIdx.x % 32, first_row = threadIdx.x / 32 * 16;  // of this warp
-  const float scale = plan.scale * kLog2e;
   for (;;) {
     const WgmmaEngine<D, Element> engine = pipeline.await_queries();
     const FarTile& tile = shared.tile[pipeline.slot.stage];
@@ -275,42 +277,39 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
                                     shared.pipeline.q[pipeline.slot.stage][Pipeline::group()],
                                     first_row % 64 + lane / 4 + h * 8, shared.q_bar[pipeline.slot.stage]));
     }
-    // The dot products of tile t become logits: in units of log 2 where the result is true.
-    const auto look = [&](int t, float(&s)[1][kKeys / 8][4]) {
-      const int first = t * kKeys + lane % 4 * 2;  // this lane's first key
-      if (t < summary_tiles) {
+    // The dot products of tile t become logits.
+    const auto look = [&](int t, int stage, float(&s)[1][kKeys / 8][4]) {
+      const bool summaries = t < summary_tiles;
+      if (summaries) {
         // (4.2) ℓ_j = s q·k̃_ij + b_ij, (4.6) … + κ/2 s² |δ|² σ̃²_ij / D
-        const float factor = shifted ? scale : 0;
-        const float* const bias = tile.bias;
+        const float factor = shifted ? plan.scale : 0;
+        const float2* const terms = shared.terms[stage];
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n) {
-          float b[2], sigma_sq[2] = {};
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            const int j = first + n * 8 + e;
-            b[e] = j < level.Ck ? bias[j] * kLog2e : -INFINITY;
-            if (spread && j < level.Ck) sigma_sq[e] = tile.spread[j];
-          }
+          // of this lane's two keys
+          const float4 term = *reinterpret_cast<const float4*>(terms + n * 8 + lane % 4 * 2);
 #pragma unroll
           for (int e = 0; e < 4; ++e)
-            s[0][n][e] = fmaf(s[0][n][e], factor, fmaf(half_sq[e / 2], sigma_sq[e % 2], b[e % 2]));
+            s[0][n][e] = fmaf(
+                s[0][n][e], factor,
+                e % 2 == 0 ? fmaf(half_sq[e / 2], term.y, term.x) : fmaf(half_sq[e / 2], term.w, term.z));
         }
-        return true;
       }
-      // Retrieved tokens have no bias; the last tile has keys that do not exist.
-      const int end = tile.tokens + summary_tiles * kKeys;
+      // The last tile of summaries, and that of tokens, have keys that do not exist.
+      const int end = summaries ? level.Ck : tile.tokens + summary_tiles * kKeys;
       if ((t + 1) * kKeys > end) {
+        const int first = t * kKeys + lane % 4 * 2;  // this lane's first key
 #pragma unroll
         for (int n = 0; n < kKeys / 8; ++n)
 #pragma unroll
           for (int e = 0; e < 4; ++e)
             if (first + n * 8 + e % 2 >= end) s[0][n][e] = -INFINITY;
       }
-      return false;
+      return summaries ? kLog2e : plan.scale * kLog2e;
     };
     typename Pipeline::Rows attention;
     attention.clear();
-    pipeline.template consume<Careful>(tiles, engine, attention, scale, first_row < tile.queries, look);
+    pipeline.template consume<Careful>(tiles, engine, attention, first_row < tile.queries, look);
     attention.finish();
     const int rows[2] = {first_row + lane / 4, first_row + lane / 4 + 8};
     bool wanted[2] = {rows[0] < tile.queries, rows[1] < tile.queries};

@@ -6,6 +6,7 @@ namespace muse::cuda {
 namespace {
 
 constexpr int kMeansWarps = 4;
+constexpr int kMembersWarps = 8;  // that share the members of a cluster
 
 // A cluster of a head among those of all levels: its block, and its index there.
 struct ClusterPlace {
@@ -47,28 +48,29 @@ struct Weights {
 
 /// (2.2) Means of the members of each cluster: mean_c = sum over n in c of w_n x_n / sum of w_n.
 ///   x by order and offsets -> means [heads, clusters, width], half_norms [heads, clusters] = -|mean|²/2
-/// Launch: a warp a cluster, 4 a block. Lanes move 16 bytes each, so that a warp reads several rows at once
-/// (4 rows of 64 halves); every lane sums its rows in float32 in rising order, then the lanes of one feature
-/// are summed in rising order: the bits follow from the list of members alone. Bound by memory: each row is
-/// read once, sizeof(Element) · width bytes. Limits: rows begin at multiples of 16 bytes. Reference:
-/// make_clusters (clusters.cpp). Test: test_cuda_kmeans.cpp.
+/// Launch: a thread block of 8 warps a cluster. Lanes move 16 bytes each, so that a warp reads several rows
+/// at once (4 rows of 64 halves); every lane sums its rows in float32 in rising order, then the lanes of one
+/// feature are summed in rising order, then the warps: the bits follow from the list of members alone. Bound
+/// by memory: each row is read once, sizeof(Element) · width bytes. Limits: rows begin at multiples of 16
+/// bytes, width <= 256. Reference: make_clusters (clusters.cpp). Test: test_cuda_kmeans.cpp.
 template <class Element, class Mean>
-__global__ void __launch_bounds__(kMeansWarps* kWarp)
+__global__ void __launch_bounds__(kMembersWarps* kWarp)
     means_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const int width, const std::int32_t* order, const std::int32_t* offsets,
                  Mean* means, float* half_norms, const EmptyCluster empty, const int of_head,
                  const Weights weights) {
+  __shared__ float sums[kMembersWarps][256];
   const bool keys = side == Side::keys;
   const int clusters = keys ? plan.key_clusters : plan.query_clusters, N = keys ? plan.Nk : plan.Nq;
-  const auto [head, cluster] = warp_cluster(of_head);
-  if (head >= plan.batch * heads) return;
+  const int head = static_cast<int>(blockIdx.x) / of_head, cluster = static_cast<int>(blockIdx.x) % of_head;
   const std::int64_t index = std::int64_t{head} * clusters + cluster;
   const ClusterPlace place = cluster_place(plan, side, cluster);
   const Level& level = plan.level[place.level];
   const std::int32_t* const range = offsets + first_offset(plan, level, head, place.t, side) + place.c;
   const std::int32_t* const members = order + (std::int64_t{head} * plan.levels + place.level) * N +
                                       block_tokens(plan, level, place.t, side).begin;
-  const int begin = range[0], end = range[1], lane = threadIdx.x % kWarp;
+  const int begin = range[0], end = range[1];
+  const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
   int count = end - begin;
   if (weights.offsets != nullptr) {
     count = 0;
@@ -82,12 +84,11 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const int lanes = min(kWarp, width / kV);  // of a row
   const int rows_at_once = kWarp / lanes;
   const int row = lane / lanes;
-  float norm = 0;  // |mean|², of the mean as it is stored
   for (int d0 = lane % lanes * kV; d0 < width + lane % lanes * kV; d0 += lanes * kV) {
     float sum[kV] = {};
     if (row < rows_at_once && d0 < width) {
 #pragma unroll 4
-      for (int p = begin + row; p < end; p += rows_at_once) {
+      for (int p = begin + warp * rows_at_once + row; p < end; p += kMembersWarps * rows_at_once) {
         float x_p[kV];
         load_vector(rows + members[p] * strides.token + d0, x_p);
         const auto w = static_cast<float>(weights.of(head, members[p]));
@@ -102,15 +103,20 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
         const float part = __shfl_sync(kAllLanes, sum[e], (other * lanes + lane % lanes) % kWarp);
         if (row == 0) sum[e] += part;
       }
-    if (row == 0 && d0 < width) {
+    if (row == 0 && d0 < width)
 #pragma unroll
-      for (int e = 0; e < kV; ++e) {
-        sum[e] /= static_cast<float>(max(count, 1));
-        const Mean mean = from_float<Mean>(sum[e]);
-        means[index * width + d0 + e] = mean;
-        norm = fmaf(to_float(mean), to_float(mean), norm);
-      }
-    }
+      for (int e = 0; e < kV; ++e) sums[warp][d0 + e] = sum[e];
+  }
+  __syncthreads();
+  if (warp > 0) return;
+  float norm = 0;  // |mean|², of the mean as it is stored
+  for (int d = lane; d < width; d += kWarp) {
+    float sum = sums[0][d];
+#pragma unroll
+    for (int other = 1; other < kMembersWarps; ++other) sum += sums[other][d];
+    const Mean mean = from_float<Mean>(sum / static_cast<float>(max(count, 1)));
+    means[index * width + d] = mean;
+    norm = fmaf(to_float(mean), to_float(mean), norm);
   }
   norm = warp_sum(norm);
   if (half_norms != nullptr && lane == 0) half_norms[index] = count > 0 ? -0.5f * norm : kMinusInfinity;
@@ -344,18 +350,18 @@ Status launch_means_of_sums(const Plan& plan, const Workspace<Element>& workspac
   return cudaGetLastError();
 }
 
-// Means from labels alone, unsorted, by the tensor cores; nothing where they do not serve.
+// Means of a k-means pass from labels alone, unsorted, by the tensor cores; nothing where they do not serve.
+// Weights, which come with float32 alone, need none.
 template <class Element>
 std::optional<Status> launch_means_of_labels(const Plan& plan, const Tensors<Element>& tensors,
                                              const Workspace<Element>& workspace, Side side,
-                                             EmptyCluster empty, std::int32_t levels, const Weights& weights,
                                              cudaStream_t stream) {
   if constexpr (has_tensor_cores<Element>) {
-    if (weights.offsets != nullptr) return std::nullopt;
-    const std::optional<Status> summed = with_tuned_dim(
-        plan, [&](auto dim) { return launch_sums<dim()>(plan, tensors, workspace, side, levels, stream); });
+    const std::optional<Status> summed = with_tuned_dim(plan, [&](auto dim) {
+      return launch_sums<dim()>(plan, tensors, workspace, side, plan.fresh_levels, stream);
+    });
     if (!summed || *summed != cudaSuccess) return summed;
-    return launch_means_of_sums(plan, workspace, side, empty, levels, stream);
+    return launch_means_of_sums(plan, workspace, side, EmptyCluster::keep, plan.fresh_levels, stream);
   }
   return std::nullopt;
 }
@@ -367,12 +373,12 @@ Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
                               std::int32_t levels, const Weights& weights, Mean* means, cudaStream_t stream) {
   const bool keys = side == Side::keys;
   const int of_head = clusters_in(plan, side, levels);
-  means_kernel<Element><<<cluster_grid(std::int64_t{keys ? plan.HK() : plan.HQ()} * of_head),
-                          kMeansWarps * kWarp, 0, stream>>>(
-      plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
-      plan.D, keys ? workspace.key_order : workspace.query_order,
-      keys ? workspace.key_offsets : workspace.home_offsets, means,
-      keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head, weights);
+  means_kernel<Element>
+      <<<static_cast<unsigned>(keys ? plan.HK() : plan.HQ()) * of_head, kMembersWarps * kWarp, 0, stream>>>(
+          plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q,
+          keys ? plan.heads_kv : plan.heads_q, plan.D, keys ? workspace.key_order : workspace.query_order,
+          keys ? workspace.key_offsets : workspace.home_offsets, means,
+          keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head, weights);
   return cudaGetLastError();
 }
 template <class Element>
@@ -389,8 +395,7 @@ template <class Element>
 Status launch_means_of_pass(const Plan& plan, const Tensors<Element>& tensors,
                             const Workspace<Element>& workspace, Side side, const Weights& weights,
                             cudaStream_t stream) {
-  const std::optional<Status> launched = launch_means_of_labels(
-      plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels, weights, stream);
+  const std::optional<Status> launched = launch_means_of_labels(plan, tensors, workspace, side, stream);
   if (launched) {
     MUSE_TRY(*launched);
   } else {
@@ -408,13 +413,7 @@ template <class Element>
 Status launch_means(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     Side side, EmptyCluster empty, std::int32_t levels, cudaStream_t stream) {
   if (clusters_in(plan, side, levels) == 0) return cudaSuccess;
-  const std::optional<Status> launched =
-      launch_means_of_labels(plan, tensors, workspace, side, empty, levels, Weights(), stream);
-  if (launched) {
-    MUSE_TRY(*launched);
-  } else {
-    MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, empty, levels, Weights(), stream));
-  }
+  MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, empty, levels, Weights(), stream));
   return side != Side::keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream)
                                                     : cudaSuccess;
 }
@@ -424,7 +423,7 @@ Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
                           const Workspace<Element>& workspace, cudaStream_t stream) {
   if (plan.blocks == 0) return cudaSuccess;
   means_kernel<Element>
-      <<<cluster_grid(std::int64_t{plan.HK()} * plan.key_clusters), kMeansWarps * kWarp, 0, stream>>>(
+      <<<static_cast<unsigned>(plan.HK()) * plan.key_clusters, kMembersWarps * kWarp, 0, stream>>>(
           plan, Side::keys, tensors.v, plan.v, plan.heads_kv, plan.Dv, workspace.key_order,
           workspace.key_offsets, workspace.value_means, nullptr, EmptyCluster::zero, plan.key_clusters,
           Weights());
@@ -494,6 +493,20 @@ std::optional<Status> launch_assign_and_sum(const Plan& plan, const Tensors<Elem
   return std::nullopt;
 }
 
+// launch_pass, with weights.
+template <class Element>
+Status launch_weighted_pass(const Plan& plan, const Tensors<Element>& tensors,
+                            const Workspace<Element>& workspace, Side side, const Weights& weights,
+                            cudaStream_t stream) {
+  const std::optional<Status> launched = launch_assign_and_sum(plan, tensors, workspace, side, stream);
+  if (launched) {
+    MUSE_TRY(*launched);
+    return launch_means_of_sums(plan, workspace, side, EmptyCluster::keep, plan.fresh_levels, stream);
+  }
+  MUSE_TRY(launch_assign(plan, tensors, workspace, side, stream));
+  return launch_means_of_pass(plan, tensors, workspace, side, weights, stream);
+}
+
 // (2.2) Labels of the tokens of all levels that cluster afresh. `summed`, if not null, asks for the sums of
 // those labels too, and becomes whether they are there.
 template <class Element>
@@ -508,18 +521,8 @@ Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Wor
     passing.labels_q = workspace.sample_labels_q;
   }
   MUSE_TRY(launch_weighted_seeds(sampled, tensors, passing, side, weights, stream));
-  const bool weighted = weights.offsets != nullptr;
-  for (std::int32_t pass = 0; pass < plan.passes; ++pass) {
-    const std::optional<Status> launched =
-        weighted ? std::nullopt : launch_assign_and_sum(sampled, tensors, passing, side, stream);
-    if (launched) {
-      MUSE_TRY(*launched);
-      MUSE_TRY(launch_means_of_sums(sampled, passing, side, EmptyCluster::keep, plan.fresh_levels, stream));
-    } else {
-      MUSE_TRY(launch_assign(sampled, tensors, passing, side, stream));
-      MUSE_TRY(launch_means_of_pass(sampled, tensors, passing, side, weights, stream));
-    }
-  }
+  for (std::int32_t pass = 0; pass < plan.passes; ++pass)
+    MUSE_TRY(launch_weighted_pass(sampled, tensors, passing, side, weights, stream));
   if (summed != nullptr) {
     const std::optional<Status> launched = launch_assign_and_sum(plan, tensors, workspace, side, stream);
     *summed = launched.has_value();
@@ -616,6 +619,12 @@ Status label_and_sort(const Plan& plan, const Tensors<Element>& tensors, const W
 }  // namespace
 
 template <class Element>
+Status launch_pass(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                   Side side, cudaStream_t stream) {
+  return launch_weighted_pass(plan, tensors, workspace, side, Weights(), stream);
+}
+
+template <class Element>
 Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     bool labels_given, cudaStream_t stream) {
   MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::keys, labels_given, nullptr, stream));
@@ -652,6 +661,8 @@ Status cluster_queries(const Plan& plan, const Tensors<Element>& tensors, const 
                                         Side, cudaStream_t);                                                \
   template Status launch_assign<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&,   \
                                          Side, cudaStream_t);                                               \
+  template Status launch_pass<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&,     \
+                                       Side, cudaStream_t);                                                 \
   template Status cluster_keys<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&,    \
                                         bool, cudaStream_t);                                                \
   template Status cluster_queries<Element>(const Plan&, const Tensors<Element>&, const Workspace<Element>&, \

@@ -65,13 +65,12 @@ template <class Element>
   };
   place(w.key_counts, HK * rows(plan, Side::keys, RunTask::count));
   place(w.query_counts, HQ * rows(plan, Side::home, RunTask::count));
-  // float32 takes its means from sorted tokens. Of keys there are means while passes look at the sample, and
-  // for the centroid order; of queries always.
+  // Sums are for the means of passes, which look at the sample, and for those of homes; float32 has none.
   const std::int64_t sums_width = sizeof(Element) == 2 ? D + 8 : 0;
-  place(w.key_sums,
-        HK * sums_width *
-            rows(plan.order == ExpansionOrder::centroid ? plan : sampled, Side::keys, RunTask::sum));
-  place(w.query_sums, HQ * sums_width * rows(plan, Side::home, RunTask::sum));
+  place(w.key_sums, HK * sums_width * rows(sampled, Side::keys, RunTask::sum));
+  place(w.query_sums,
+        HQ * sums_width *
+            std::max(rows(plan, Side::home, RunTask::sum), rows(sampled, Side::home, RunTask::sum)));
   place(w.key_centroids, key_clusters * D);
   place(w.query_centroids, query_clusters * D);
   place(w.key_half_norms, key_clusters);

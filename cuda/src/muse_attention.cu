@@ -167,11 +167,11 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
   // Cluster, sort, average.
   check(cluster_keys(plan, tensors, workspace, arguments.labels_k != nullptr, keys_stream),
         "clustering of keys");
-  check(launch_key_norms(plan, tensors, workspace, keys_stream), "norms of keys");
   check(cluster_queries(plan, tensors, workspace, arguments.labels_q != nullptr, queries_stream),
         "clustering of queries");
   check(launch_query_tiles(plan, workspace, queries_stream), "tiles of queries");
   queued("clustering");
+  check(launch_key_norms(plan, tensors, workspace, stream), "norms of keys");
   // Attend the diagonal blocks exactly.
   check(launch_exact_attention(plan, tensors, stream), "diagonal blocks");
   if (side_by_side) {

@@ -43,6 +43,7 @@ struct alignas(16) QueryTile {
   std::int32_t cluster = -1;  ///< -1: no queries
   std::int32_t begin = 0;     ///< first place in the block's query_order
   std::int32_t count = 0;
+  std::int32_t unit = 0;  ///< of the level: head · blocks + block
 };
 
 enum class QueryHome : std::int32_t {
@@ -175,12 +176,15 @@ struct LevelRuns {
                                                            RunTask task) {
   // A token's label takes as long as there are clusters. Sums take 4 D bytes a cluster: runs of 4 C tokens
   // and more keep them small beside the 2 D bytes of each token that they are made of. Long blocks have
-  // enough runs of twice that for all multiprocessors.
+  // enough runs of twice that for all multiprocessors; short ones of many clusters, as samples are, have too
+  // few.
   const std::int32_t C = side == Side::keys ? level.Ck : level.Cq;
   const std::int32_t longest = longest_block(plan, level, side);
   const std::int32_t tokens = task == RunTask::label   ? (C < 256 ? 512 : 256)
                               : task == RunTask::count ? 2048
-                                                       : (C + 127) / 128 * 512 * (longest >= 8192 ? 2 : 1);
+                              : longest <= 16384 && C > 128
+                                  ? 512
+                                  : (C + 127) / 128 * 512 * (longest >= 8192 ? 2 : 1);
   return {tokens, (longest + tokens - 1) / tokens};
 }
 

@@ -163,6 +163,12 @@ template <class Element>
 Status launch_assign(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                      Side side, cudaStream_t stream);
 
+/// kmeans.cu: (2.2) a Lloyd pass of the levels that cluster afresh: each token's nearest centroid, then the
+/// means of what belongs to each; an empty cluster keeps its centroid.
+template <class Element>
+Status launch_pass(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
+                   Side side, cudaStream_t stream);
+
 /// kmeans.cu: (2.2) labels, order, offsets and centroids of the keys, or of the queries of homes and blocks.
 /// `labels_given`: the labels are there already.
 template <class Element>

@@ -129,6 +129,11 @@ struct SwizzledTile {
   static __device__ __forceinline__ std::uint32_t offset(int row, int piece) {
     return piece / 8 * (Rows * 128) + row * 128 + (piece % 8 ^ row % 8) * 16;
   }
+  /// From the address of a piece of row r, in a tile at a multiple of 1024, to that of the same piece `rows`
+  /// rows further on, where r % 8 + rows % 8 is r % 8 | rows % 8. Few addresses then need registers.
+  static __device__ __forceinline__ std::uint32_t further(std::uint32_t address, int rows) {
+    return (address ^ rows % 8 * 16) + rows * 128;
+  }
 };
 
 /// Copies rows into shared memory, all threads of the thread block together. `source(row)` gives the row's

@@ -21,14 +21,14 @@ inline constexpr int kSummaryRun = 8;
 
 /// Writes what a warp's centroids, 16 from `i_begin` on, have found of key cluster j. `k_sum` and `v_sum`
 /// hold the weighted sums of keys and values, `square` this lane's part of that of |k_n|² (dipole_spread
-/// only), m and l are of their weights; q_bar(n, h) gives this lane's two features of tile n of the centroid
-/// of row h. By whole warps.
-template <int D, int KTiles, int VTiles, class Element, class Query>
+/// only), m and l are of their weights; q_bar are the centroids as an A fragment. By whole warps.
+template <int D, int KTiles, int VTiles, class Element>
 __device__ __forceinline__ void write_summary(const Plan& plan, const Workspace<Element>& w,
                                               const Level& level, int chunk_unit, int i_begin, int j,
                                               const float (&k_sum)[KTiles][4],
                                               const float (&v_sum)[VTiles][4], const float (&m)[2],
-                                              const float (&sum)[2], const float (&square)[2], Query q_bar) {
+                                              const float (&sum)[2], const float (&square)[2],
+                                              const std::uint32_t (&q_bar)[D / 16][4]) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
@@ -43,7 +43,7 @@ __device__ __forceinline__ void write_summary(const Plan& plan, const Workspace<
     if (plan.order != ExpansionOrder::monopole) {
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
-        const float2 q2 = unpack(q_bar(n, h), Element());
+        const float2 q2 = unpack(q_bar[n / 2][n % 2 * 2 + h], Element());
         const float2 k2 =
             unpack(pack(k_sum[n][2 * h] * share, k_sum[n][2 * h + 1] * share, Element()), Element());
         dot = fmaf(q2.x, k2.x, fmaf(q2.y, k2.y, dot));
@@ -201,8 +201,7 @@ __global__ void __launch_bounds__(32 * Warps, D <= 64 ? 3 : 1)
 #pragma unroll
       for (int t = 0; t < (needed ? M : 0); ++t)
         write_summary<D>(plan, w, level, chunk_unit, i_begin + (warp * M + t) * 16, j, k_tilde.o[t],
-                         v_tilde.o[t], k_tilde.m[t], k_tilde.l[t], square[t],
-                         [&](int n, int h) { return engine.a[t][n / 2][(n % 2) * 2 + h]; });
+                         v_tilde.o[t], k_tilde.m[t], k_tilde.l[t], square[t], engine.a[t]);
       k_tilde.clear();
       v_tilde.clear();
 #pragma unroll

@@ -81,7 +81,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
           return static_cast<std::uint32_t>(key_order[c.x + min(place - begin, c.y - 1)]);
         },
         [&](int) { return tokens; },
-        [&](int stage, int n, std::uint32_t row) {
+        [&](int, int stage, int n, std::uint32_t row) {
           if (spread) copy_async_4(shared_address(&shared.norms[stage][n]), key_norms + row);
         });
     return;
@@ -155,16 +155,10 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
     }
     v_tilde.finish();
     if (!needed) continue;
-    write_summary<D>(
-        plan, w, level, chunk_unit, i_begin + first_row, j_begin + n, k_tilde, v_tilde.o[0], v_tilde.m[0],
-        v_tilde.l[0], square, [&](int d, int h) {
-          std::uint32_t pair;
-          asm volatile("ld.shared.u32 %0, [%1];"
-                       : "=r"(pair)
-                       : "r"(engine.q_shared + SwizzledTile<D, 64>::offset(first_row + lane / 4 + h * 8, d) +
-                             lane % 4 * 4));
-          return pair;
-        });
+    std::uint32_t q_fragments[D / 16][4];
+    load_a<SwizzledTile, D, 64>(q_fragments, engine.q_shared, first_row);
+    write_summary<D>(plan, w, level, chunk_unit, i_begin + first_row, j_begin + n, k_tilde, v_tilde.o[0],
+                     v_tilde.m[0], v_tilde.l[0], square, q_fragments);
   }
 #endif
 }
