@@ -133,28 +133,31 @@ def all_cases():
     # of source16k differ much in what they need for an error: each has settings of its own.
     spread = {"order": "dipole_spread"}
 
-    def long(r=0, clusters_q="S/1024:32:128", clusters_k="S/256:128:256"):
-        return settings(clusters_q, clusters_k, r, 1, 16, block=8192, **spread)
+    def long(r=0, clusters_q="S/1024:32:128", clusters_k="S/256:128:256", block=8192):
+        return settings(clusters_q, clusters_k, r, 1, 16, block=block, **spread)
 
     cases = [
         Case("8k acausal", "acausal", 8192, 128, "source16k", 8192,
              [settings("40|48|52", "56|52|56", "2|2|7", "1|1|3", "8|8|4"),
-              settings(48, 48, "4|3|12", "1|1|2", "4|4|2"),
+              settings(48, 48, "4|3|12", "1|1|2", "4|4|2", order="dipole|dipole|dipole_spread"),
               settings("40|48|56", "56|52|56", "2|2|6", "1|1|3", "8|8|4", order="dipole|dipole|dipole_spread"),
               settings("40|48|56", "56|52|56", "1|2|5", "1|1|3", "8|8|4", order="dipole|dipole|dipole_spread")],
              4, 0.16),
         # Twice the same in two calls side by side: one's short kernels fill what the other's leave idle.
         Case("64k acausal", "acausal", 65536, 8, "source64k", 65536,
              [settings(256, 384, "7|7", 2, 8, **spread), settings(256, 384, 7, 2, 8, **spread),
-              settings(256, 384, "24|24", 2, 4, **spread), settings(224, 384, "7|7", 2, 8, **spread)], 12, 0.50),
+              settings(512, 768, "64|64", 2, 4, **spread), settings(256, 384, "24|24", 2, 4, **spread),
+              settings(224, 384, "7|7", 2, 8, **spread)], 12, 0.50),
         Case("16k causal", "causal", 16384, 64, "source16k", 16384,
              [settings("S/256", "S/64|S/256|S/128", 0, 1, 8, block="2048|2048|8192", **spread),
               settings("S/256|S/256|S/128", "S/64|S/128|S/128", "1|0|4", 1, 8, block="4096|2048|8192", **spread),
               settings("S/256", "S/64|S/256|S/256", 0, 1, 8, block="4096|2048|8192", **spread),
-              settings("S/256", "S/64|S/256|S/128", "0|0|2", 1, 8, block="4096|2048|4096", **spread)], 2, 0.030),
+              settings("S/256", "S/64|S/256|S/128", "0|0|2", 1, 8, block="4096|2048|4096", **spread),
+              settings("S/256", "S/256", 0, 1, 8, block=2048, **spread),
+              settings("S/256", "S/256", 0, 1, 8, block=1024, **spread)], 2, 0.030),
         Case("64k causal", "causal", 65536, 8, "source64k", 65536,
              [long(), long("7,4,3,1", "S/256:16:128", "S/128:32:256"), long("16,10,6,3", "S/128:16:256", "S/128:32:256"),
-              long(0, 32, 64)], 5, 0.08),
+              long("16,8", "S/64", "S/128", block=16384), long(0, 32, 64)], 5, 0.08),
         Case("128k causal", "causal", 131072, 8, None, 0, [long()], 7),
         Case("1M causal", "causal", 1048576, 8, None, 0, [long()], None, cudnn=False),
     ]
