@@ -453,8 +453,8 @@ class ViewerWalk:
             f"{significant(c['share'], 2)}. One key cluster is to blame: cluster {blamed['cluster']}, {blamed['keys']} keys, "
             f"holds {significant(blamed['exact_share'], 2)} of the exact mass, and its log-mass comes out "
             f"{significant(abs(blamed['bias']))} too {direction}: a factor of {c['factor']:.0f}. Such a cluster is *spread*: a "
-            f"few of its keys match the query far better than its centroid says, and an expansion about the centroid (4.2) "
-            f"cannot know that.")
+            f"few of its keys match the query far better than its centroid says, and an expansion of first order (4.2) cannot "
+            f"know that; the order `dipole_spread` (4.6) allows for it, on average over directions.")
 
     def make_blocks(self):
         blocks, up_to = self.data["blocks"], self.data["error_up_to"]
