@@ -280,7 +280,7 @@ TEST_CASE("arguments that make no sense") {
        },
        "call.k.stride_batch: expected at least 0, found -1"},
       {[](Call& c) { c.config.mode = 3; }, "config.mode: expected 0 to 2, found 3"},
-      {[](Call& c) { c.config.order = 4; }, "config.order: expected 0 to 3, found 4"},
+      {[](Call& c) { c.config.order = 5; }, "config.order: expected 0 to 4, found 5"},
       {[](Call& c) { c.config.cluster_by = -1; }, "config.cluster_by: expected 0 to 2, found -1"},
       {[](Call& c) { c.config.metric = 2; }, "config.metric: expected 0 to 1, found 2"},
       {[](Call& c) { c.config.retrieve[0] = -1; }, "config.retrieve[0]: expected 0 to"},

@@ -2,12 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 
 #include "model/key_weights.h"
 #include "muse/check.h"
 
 namespace muse::viewer {
 namespace {
+
+// All, as they are shown.
+constexpr Order kOrders[] = {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value,
+                             Order::dipole_spread};
 
 // e^{s q·k_n - L} for the keys [0, keys), and L itself.
 std::vector<double> exact_weights(const Head<double>& head, Index t, Index keys, double& L) {
@@ -36,7 +41,7 @@ QueryProfile query_profile_of(const DumpSession& session, const Slot& slot, Inde
   const auto head = session.head<double>(slot.batch, slot.head, slot.tokens);
   const Index Nq = head->q.rows(), Nk = head->k.rows();
   MUSE_REQUIRE(query >= 0 && query < Nq, "profile: expected a query from 0 to ", Nq - 1, ", found ", query);
-  Progress& progress = task.stage("profile", 4);
+  Progress& progress = task.stage("profile", std::size(kOrders));
   QueryProfile profile{.query = query, .keys = slot.causal() ? query + 1 : Nk};
   double L = 0;
   profile.exact = exact_weights(*head, query, profile.keys, L);
@@ -69,8 +74,7 @@ QueryProfile query_profile_of(const DumpSession& session, const Slot& slot, Inde
   if (slot.method != Method::muse) return profile;
 
   const std::vector<double> lse(static_cast<std::size_t>(Nq), L);
-  for (const Order order :
-       {Order::centroid, Order::monopole, Order::dipole, Order::dipole_value, Order::dipole_spread}) {
+  for (const Order order : kOrders) {
     throw_if_cancelled(&progress);
     Config config = slot.config;
     config.order = order;

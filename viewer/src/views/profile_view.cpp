@@ -154,9 +154,11 @@ class ProfileContent : public ViewContent {
   [[nodiscard]] Color color_of(std::size_t slot, Index order, bool dark) const {
     if (profiles_.size() > 1) return slot_color(slot, dark);
     if (front().orders.size() == 1) return slot_color(0, dark);
-    constexpr std::array<Color, 4> kLight{{{196, 88, 0}, {150, 60, 170}, {0, 94, 184}, {0, 128, 96}}};
-    constexpr std::array<Color, 4> kDark{{{255, 166, 77}, {206, 140, 230}, {102, 178, 255}, {70, 204, 160}}};
-    return (dark ? kDark : kLight)[static_cast<std::size_t>(order)];
+    constexpr std::array<Color, 5> kLight{
+        {{196, 88, 0}, {150, 60, 170}, {0, 94, 184}, {0, 128, 96}, {190, 20, 60}}};
+    constexpr std::array<Color, 5> kDark{
+        {{255, 166, 77}, {206, 140, 230}, {102, 178, 255}, {70, 204, 160}, {255, 110, 130}}};
+    return (dark ? kDark : kLight).at(static_cast<std::size_t>(order));
   }
 
   [[nodiscard]] std::string name_of_line(std::size_t slot, const QueryProfile::Approximate& of) const {
