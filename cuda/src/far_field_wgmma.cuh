@@ -294,6 +294,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
                 s[0][n][e], factor,
                 e % 2 == 0 ? fmaf(half_sq[e / 2], term.y, term.x) : fmaf(half_sq[e / 2], term.w, term.z));
         }
+        __syncwarp();  // all lanes have read them: lane 0 gives the tile back
       }
       // The last tile of summaries, and that of tokens, have keys that do not exist.
       const int end = summaries ? level.Ck : tile.tokens + summary_tiles * kKeys;

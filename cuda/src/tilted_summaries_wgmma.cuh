@@ -139,6 +139,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
             for (int h = 0; h < 2; ++h)
               square[h] = fmaf(s[0][m][2 * h], norm.x, fmaf(s[0][m][2 * h + 1], norm.y, square[h]));
           }
+          __syncwarp();  // all lanes have read the norms: lane 0 gives the tile back
         }
 #pragma unroll
         for (int kk = 0; kk < kKeys / 16; ++kk)
