@@ -58,9 +58,11 @@ mutate() {
 
 # ---- Stage 2
 mutate "far_field: sign of delta" src/far_field.cpp 's/scale \* \(q\.rowwise\(\) - q_bar_i\)/-scale * (q.rowwise() - q_bar_i)/' far_field
-mutate "far_field: dropped L_ij" src/far_field.cpp 's/weights\.rowwise\(\) \+= summaries\.L\.row\(i\).*;//' far_field
+mutate "far_field: dropped L_ij" src/far_field.cpp 's/l\.rowwise\(\) \+= summaries\.L\.row\(i\).*;//' far_field
 mutate "far_field: missing scale" src/far_field.cpp 's/= scale \* \(q\.rowwise/= (q.rowwise/' far_field
 mutate "far_field: monopole feels delta" src/far_field.cpp 's/order == Order::monopole/false/' far_field
+mutate "far_field: spread without kappa" src/far_field.cpp 's/kSpreadFactor \/ static_cast/1 \/ static_cast/' far_field
+mutate "far_field: spread by delta, not its square" src/far_field.cpp 's/s_delta\.rowwise\(\)\.squaredNorm/s_delta.rowwise().norm/' far_field
 mutate "far_field: value gradient without s" src/far_field.cpp 's/\(s_delta, value_gradient/(s_delta \/ scale, value_gradient/' far_field
 mutate "far_field: excluded clusters count" src/far_field.cpp 's/weights\.col\(column\)\.setConstant.*;/;/' far_field
 mutate "far_field: excluded clusters keep a little" src/far_field.cpp 's/weights\.col\(column\)\.setZero\(\);/;/' far_field
@@ -71,6 +73,7 @@ mutate "tilted_summaries: missing scale" src/tilted_summaries.cpp 's/= scale \* 
 mutate "tilted_summaries: mean, not tilted mean" src/tilted_summaries.cpp 's/p_j\.row\(n\)\.array\(\) \*= share.*;/p_j.row(n).setConstant(Scalar(1) \/ Scalar(keys.count(j)));/' tilted_summaries
 mutate "tilted_summaries: L without log of the sum" src/tilted_summaries.cpp 's/m\.array\(\) \+= sums.*log\(\);//' tilted_summaries
 mutate "tilted_summaries: empty clusters have mass" src/tilted_summaries.cpp 's/setConstant\(-std::numeric_limits<Scalar>::infinity\(\)\)/setConstant(Scalar(0))/' tilted_summaries
+mutate "tilted_summaries: spread around the origin" src/tilted_summaries.cpp 's/\(mean_sq - .*squaredNorm\(\)\)/mean_sq/' far_field
 mutate "tilted_summaries: value gradient transposed" src/tilted_summaries.cpp 's/return (v_centred\.transpose\(\).*);/Matrix<Scalar> g = \1; if (g.rows() == g.cols()) g.transposeInPlace(); return g;/' tilted_summaries far_field
 mutate "tilted_summaries: value gradient not centred" src/tilted_summaries.cpp 's/\.rowwise\(\) - summaries\.[kv]_tilde\(i\)\.row\(j - summaries.range\(\).begin\)//' tilted_summaries
 mutate "tilted_summaries: centroid order without log n" src/tilted_summaries.cpp 's/^(  for .*\) ).*L\.col\(j\)\.array\(\) \+= std::log.*;/\1;/' tilted_summaries
