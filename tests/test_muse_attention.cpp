@@ -210,7 +210,7 @@ constexpr Mode kModes[] = {Mode::acausal, Mode::causal, Mode::causal_shared};
 }  // namespace
 
 TEST_CASE(
-    "equals the whole method by plain loops: four orders, three modes, r = 0, 1, 3, and counts its "
+    "equals the whole method by plain loops: five orders, three modes, r = 0, 1, 3, and counts its "
     "operations") {
   MUSE_SHOW_SEED();
   for (const Index N : {1, 15, 16, 17, 53, 97}) {  // B - 1, B, B + 1 and primes

@@ -54,7 +54,7 @@ Case<Scalar> random_case(Index Cq, Index N, Index C, Index D, Index Dv, double s
           C};
 }
 
-// Every L, p, k̃, ṽ and Σ̃ against the definitions.
+// Every L, p, k̃, ṽ, σ̃² and Σ̃ against the definitions.
 template <class Scalar>
 void check_case(const Case<Scalar>& x, bool gradients) {
   CAPTURE(x.k.rows());
@@ -76,6 +76,7 @@ void check_case(const Case<Scalar>& x, bool gradients) {
         CHECK(summaries.L(i, j) == -std::numeric_limits<Scalar>::infinity());
         CHECK(summaries.k_tilde(i).row(j).allFinite());
         CHECK(summaries.v_tilde(i).row(j).allFinite());
+        CHECK(summaries.spread(i, j) == 0);
         continue;
       }
       const Row& q_bar_i = q_bar[static_cast<std::size_t>(i)];
@@ -88,6 +89,9 @@ void check_case(const Case<Scalar>& x, bool gradients) {
                   2 * eps, "p");
       check_close(summaries.k_tilde(i).row(j), Rows{truth.k_tilde}, 2 * kmax * eps, "k_tilde");
       check_close(summaries.v_tilde(i).row(j), Rows{truth.v_tilde}, 2 * vmax * eps, "v_tilde");
+      // |k|² <= D kmax², its shares within 2 eps, and |k̃|² within 4 eps of that, and the sums.
+      check_near(static_cast<double>(summaries.spread(i, j)), truth.spread, 8 * D * kmax * kmax * eps,
+                 "spread");
       // |v - ṽ| |k - k̃| <= 4 vmax kmax, its factors and p each within eps or two.
       if (gradients)
         check_close(value_gradient(keys, summaries, i, j), truth.sigma, 24 * vmax * kmax * eps, "sigma");

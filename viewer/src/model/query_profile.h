@@ -17,7 +17,7 @@ struct QueryProfile {
     std::vector<double> weights;  ///< [keys] ŵ_n, in units of the approximation's own mass
     double rel_sq_err = 0;        ///< (8.4)
   };
-  std::vector<Approximate> orders;  ///< all four of method muse; one of local; none of exact
+  std::vector<Approximate> orders;  ///< all five of method muse; one of local; none of exact
   Index current = 0;                ///< which of `orders` is the slot's
   std::vector<Index> retrieved;     ///< tokens, rising: attended exactly by the slot's order
   std::vector<Block> blocks;        ///< that hold the query: the diagonal one, then by level
