@@ -23,8 +23,8 @@ enum class Mode {
 /// Order of the multipole expansion of a far key cluster (docs/math.md, section 4).
 enum class Order { centroid, monopole, dipole, dipole_value, dipole_spread };
 
-/// κ of (4.6). By how much the spread of keys is larger in the directions that δ has than in others: 1.3
-/// to 2.1 in the heads that we measured.
+/// κ of (4.6). By how much the spread of keys is larger in the directions that δ has than in others;
+/// chosen on real heads (docs/math.md, section 4).
 inline constexpr double kSpreadFactor = 1.5;
 
 /// How tokens are divided into clusters (docs/math.md, section 2).
