@@ -41,24 +41,37 @@ void check_seeds(const char* seed) {
   stages.check_sentinels();
 }
 
-/// Every token must be as near to its centroid as to any other, up to the rounding of float32 sums; and equal
-/// centroids must tie to the lowest index.
+/// x as a sum of two elements, the second of which is what rounding took from the first.
 template <class Element>
-void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t seed) {
+struct TwoParts {
+  Matrix<double> element, residual;
+  explicit TwoParts(const Matrix<double>& x)
+      : element(rounded<Element>(x)), residual(rounded<Element>(x - element)) {}
+  [[nodiscard]] Matrix<double> sum() const { return element + residual; }
+};
+
+/// Every token must be as near to its centroid as to any other, up to the rounding of float32 sums; and equal
+/// centroids must tie to the lowest index. Centroids may have residuals, as those of windows.
+template <class Element>
+void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t seed, bool residuals = false) {
   const Inputs inputs = random_inputs<Element>(sizes, seed);
   Stages<Element> stages(inputs, config);
   const auto& plan = stages.plan;
   auto& w = stages.workspace;
   // Centroids: tokens, the second a copy of the first, so that both tie.
   const Index D = sizes.D;
-  const Matrix<double> noise = rounded<Element>(random_matrix<double>(plan.key_clusters, D, seed + 77));
-  Matrix<double> centroids = noise;
+  Matrix<double> centroids = random_matrix<double>(plan.key_clusters, D, seed + 77);
   for (Index m = 0; m < plan.levels; ++m)
     for (std::int32_t t = 0; t < plan.level[m].blocks; ++t) {
       const Index first = first_cluster(plan, plan.level[m], 0, t, Side::keys);
       if (plan.level[m].Ck > 4) centroids.row(first + plan.level[m].Ck - 1) = centroids.row(first + 2);
     }
-  stages.put(w.key_centroids, packed<Element>({centroids}));
+  const TwoParts<Element> parts(centroids);
+  DeviceArray<Element> key_residuals(packed<Element>({parts.residual}));
+  if (residuals) w.key_residuals = key_residuals.data();
+  const auto stored = [&](const TwoParts<Element>& of) { return residuals ? of.sum() : of.element; };
+  centroids = stored(parts);
+  stages.put(w.key_centroids, packed<Element>({parts.element}));
   const Matrix<float> half_norms = (centroids.rowwise().squaredNorm() / -2).cast<float>();
   stages.put(w.key_half_norms, std::vector<float>(half_norms.data(), half_norms.data() + half_norms.size()));
   // Labels alone, then a whole pass, which may make the sums of its means by the same kernel.
@@ -82,13 +95,13 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
             ++too_far;
             continue;
           }
-          // D products of float32, summed one after the other, for each of the two that are compared.
+          // D or 2 D products of float32, summed one after the other, for each of the two that are compared.
           Index best = 0;
           scores.maxCoeff(&best);
           const auto terms = [&](Index x) {
             return (c.row(x).cwiseAbs() * inputs.k[0].row(n).cwiseAbs().transpose())(0) + half_squares[x];
           };
-          const double slack = 0x1p-24 * static_cast<double>(D + 4) * (terms(label) + terms(best));
+          const double slack = 0x1p-24 * static_cast<double>((residuals ? 2 : 1) * D + 4) * (terms(label) + terms(best));
           worst = std::max(worst, (scores.maxCoeff() - scores[label]) / slack);
           too_far += scores.maxCoeff() - scores[label] <= slack ? 0 : 1;
           tie_lost += level.Ck > 4 && label == level.Ck - 1 ? 1 : 0;
@@ -97,7 +110,7 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
     }
     const std::string what = std::string(pass ? "pass: " : "assign: ") + type_name<Element>() +
                              " N=" + std::to_string(sizes.Nk) + " D=" + std::to_string(D) +
-                             " Ck=" + get_option(config, "clusters-k");
+                             " Ck=" + get_option(config, "clusters-k") + (residuals ? " residuals" : "");
     print_line(too_far == 0 && tie_lost == 0, what,
                std::to_string(tokens) + " tokens, " + std::to_string(too_far) + " too far, " +
                    std::to_string(tie_lost) + " ties to a higher index, worst " + std::to_string(worst) +
@@ -106,7 +119,9 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
     CHECK(tie_lost == 0);
     if (!pass) continue;
     // The means of those labels; an empty cluster keeps its centroid.
-    const Matrix<double> found = stages.get_rows(w.key_centroids, plan.key_clusters, D);
+    Matrix<double> found = stages.get_rows(w.key_centroids, plan.key_clusters, D);
+    if (residuals) found += stages.get_rows(w.key_residuals, plan.key_clusters, D);
+    key_residuals.check_sentinels("residuals");
     Matrix<double> truth = centroids;
     for (Index m = 0; m < plan.levels; ++m) {
       const muse::cuda::Level& level = plan.level[m];
@@ -120,7 +135,7 @@ void check_assign(const InputSizes& sizes, const Config& config, std::uint64_t s
             truth.row(first_cluster(plan, level, 0, t, Side::keys) + c) = clusters.centroids.row(c);
       }
     }
-    check_precision<Element>(found, truth, rounded<Element>(truth), what + " means");
+    check_precision<Element>(found, truth, stored(TwoParts<Element>(truth)), what + " means");
   }
 }
 
@@ -313,6 +328,13 @@ TEST_CASE("k-means: assignment to the nearest centroid") {
     check_assign<__nv_bfloat16>({3000, 3000, 64, 64}, many, 18);
     check_assign<__half>({3000, 3000, 128, 64}, many, 19);
   }
+  for (const char* clusters : {"5", "60", "120", "200"}) {
+    const Config some = config_of({{"mode", "acausal"}, {"clusters", clusters}});
+    for (const Index D : {24, 32, 64, 96, 128})
+      check_assign<__nv_bfloat16>({3000, 3000, D, 64}, some, 40, true);
+    check_assign<__half>({1025, 1025, 64, 64}, some, 41, true);
+  }
+  check_assign<__nv_bfloat16>({4095, 4095, 64, 64}, causal, 42, true);
   check_assign<__nv_bfloat16>({500, 500, 96, 64}, acausal, 16);
   check_assign<__half>({500, 500, 256, 64}, acausal, 17);
 }

@@ -39,8 +39,8 @@ struct KeyTables {
 /// move from the latter to the former; `Resident` thread blocks share a multiprocessor's. Every key that is
 /// copied serves all consumers: with many thread blocks on few rows each, the second-level cache is the
 /// limit. `Slots` tiles of queries have a place: with two, the next tile's are copied while one's are worked
-/// on.
-template <int D, int Consumers, int Stages, int Resident, int Slots, class Element>
+/// on. `Beside`: something goes with each key that threads read themselves; the tensor cores read the rest.
+template <int D, int Consumers, int Stages, int Resident, int Slots, bool Beside, class Element>
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
   static constexpr int kThreads = 128 * Consumers + 128;
@@ -51,6 +51,7 @@ struct AttentionPipeline {
       (kStartRegisters * (Consumers + 1) - kProducerRegisters) / Consumers / 8 * 8;
   static_assert(kStartRegisters > kProducerRegisters && kConsumerRegisters <= 256);
   static constexpr int kTile = SwizzledTile<D, kKeys>::kBytes;
+  static constexpr int kReleases = Beside ? 128 : 4;  // arrivals by which a consumer gives a tile back
   struct Shared {
     unsigned char q[Slots][Consumers][SwizzledTile<D, 64>::kBytes];
     unsigned char k[Stages][kTile];
@@ -89,7 +90,7 @@ struct AttentionPipeline {
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
         barrier_init(shared_address(&shared.full[stage]), 128);  // the copies of each copying thread
-        barrier_init(shared_address(&shared.empty[stage]), 4 * Consumers);
+        barrier_init(shared_address(&shared.empty[stage]), kReleases * Consumers);
       }
       for (int stage = 0; stage < Slots; ++stage) {
         barrier_init(shared_address(&shared.q_full[stage]),
@@ -109,10 +110,10 @@ struct AttentionPipeline {
   /// stream, one that may be read even if there is no such key, tables(t) where the rows of tile t are. Each
   /// warp copies 16 of a tile's rows; its two halves look up those of two tiles, and do so two to four tiles
   /// ahead: an index takes as long to come as a tile's products. Its instructions share the schedulers with
-  /// those of the consumers: every one counts. beside(t, stage, n, row) may copy what else goes with key n
-  /// of tile t, which is in that row.
-  template <class Find, class Tables, class Beside>
-  __device__ __forceinline__ void produce(int tiles, Find find, Tables tables, Beside beside) {
+  /// those of the consumers: every one counts. beside(t, stage, n, row) copies what else goes with key n of
+  /// tile t, which is in that row.
+  template <class Find, class Tables, class CopyBeside>
+  __device__ __forceinline__ void produce(int tiles, Find find, Tables tables, CopyBeside beside) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16;
     constexpr int kPieces = D / 8,
                   kRows = 32 / kPieces;  // 16-byte pieces of a row; rows that the warp copies at once
@@ -221,9 +222,10 @@ struct AttentionPipeline {
     slot.advance();
   }
 
-  /// A consuming warpgroup: what lies at `place` is no longer needed.
+  /// A consuming warpgroup: what lies at `place` is no longer needed. Products end for a whole warp, and one
+  /// thread says so; what threads read themselves, each has read when it says so.
   __device__ __forceinline__ void release(Place place) {
-    if (threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
+    if (Beside || threadIdx.x % 32 == 0) barrier_arrive(shared_address(&shared.empty[place.stage]));
   }
   /// A consuming warpgroup: lets `tiles` tiles of keys pass.
   __device__ __forceinline__ void skip(int tiles) {

@@ -14,7 +14,7 @@ template <int D, int Consumers, int Stages, int Resident, class Element>
 __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape) {
 #if MUSE_HOPPER
-  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 1, Element>;
+  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 1, false, Element>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
@@ -104,7 +104,7 @@ std::optional<Status> launch_exact_attention_wgmma(const Plan& plan, const Tenso
                                                    const ExactShape& shape, cudaStream_t stream) {
   constexpr int kRows = 64 * Consumers,
                 kBytes =
-                    sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, 1, Element>::Shared);
+                    sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, 1, false, Element>::Shared);
   const auto kernel = exact_attention_wgmma_kernel<D, Consumers, Stages, Resident, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;

@@ -116,7 +116,7 @@ __device__ __forceinline__ float squared_distance(const unsigned char* queries, 
 
 template <int D, int Stages, int Resident, bool Careful, class Element>
 struct FarField {
-  using Pipeline = AttentionPipeline<D, kQueryTile / 64, Stages, Resident, 2, Element>;
+  using Pipeline = AttentionPipeline<D, kQueryTile / 64, Stages, Resident, 2, true, Element>;
   static constexpr bool kOnlyFailed = Careful && !kCarefulFar<Element>;
   using Tiles = FarTiles<kOnlyFailed ? kWarp : 1, kOnlyFailed>;
   struct Shared {
@@ -294,7 +294,6 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
                 s[0][n][e], factor,
                 e % 2 == 0 ? fmaf(half_sq[e / 2], term.y, term.x) : fmaf(half_sq[e / 2], term.w, term.z));
         }
-        __syncwarp();  // all lanes have read them: lane 0 gives the tile back
       }
       // The last tile of summaries, and that of tokens, have keys that do not exist.
       const int end = summaries ? level.Ck : tile.tokens + summary_tiles * kKeys;

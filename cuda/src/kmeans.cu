@@ -46,6 +46,17 @@ struct Weights {
   }
 };
 
+// Stores feature `at` of a mean, and what rounding takes from it where there is a place for that; returns it
+// as it is stored.
+template <class Mean>
+__device__ float store_mean(float mean, std::int64_t at, Mean* means, Mean* residuals) {
+  means[at] = from_float<Mean>(mean);
+  const float stored = to_float(means[at]);
+  if (residuals == nullptr) return stored;
+  residuals[at] = from_float<Mean>(mean - stored);
+  return stored + to_float(residuals[at]);
+}
+
 /// (2.2) Means of the members of each cluster: mean_c = sum over n in c of w_n x_n / sum of w_n.
 ///   x by order and offsets -> means [heads, clusters, width], half_norms [heads, clusters] = -|mean|²/2
 /// Launch: a thread block of 8 warps a cluster. Lanes move 16 bytes each, so that a warp reads several rows
@@ -57,8 +68,8 @@ template <class Element, class Mean>
 __global__ void __launch_bounds__(kMembersWarps* kWarp)
     means_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const int width, const std::int32_t* order, const std::int32_t* offsets,
-                 Mean* means, float* half_norms, const EmptyCluster empty, const int of_head,
-                 const Weights weights) {
+                 Mean* means, Mean* residuals, float* half_norms, const EmptyCluster empty,
+                 const int of_head, const Weights weights) {
   __shared__ float sums[kMembersWarps][256];
   const bool keys = side == Side::keys;
   const int clusters = keys ? plan.key_clusters : plan.query_clusters, N = keys ? plan.Nk : plan.Nq;
@@ -114,9 +125,9 @@ __global__ void __launch_bounds__(kMembersWarps* kWarp)
     float sum = sums[0][d];
 #pragma unroll
     for (int other = 1; other < kMembersWarps; ++other) sum += sums[other][d];
-    const Mean mean = from_float<Mean>(sum / static_cast<float>(max(count, 1)));
-    means[index * width + d] = mean;
-    norm = fmaf(to_float(mean), to_float(mean), norm);
+    const float mean =
+        store_mean(sum / static_cast<float>(max(count, 1)), index * width + d, means, residuals);
+    norm = fmaf(mean, mean, norm);
   }
   norm = warp_sum(norm);
   if (half_norms != nullptr && lane == 0) half_norms[index] = count > 0 ? -0.5f * norm : kMinusInfinity;
@@ -128,8 +139,8 @@ __global__ void __launch_bounds__(kMembersWarps* kWarp)
 template <class Element>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     means_of_sums_kernel(const __grid_constant__ Plan plan, const Side side, const int heads,
-                         const float* sums, Element* means, float* half_norms, const EmptyCluster empty,
-                         const int of_head) {
+                         const float* sums, Element* means, Element* residuals, float* half_norms,
+                         const EmptyCluster empty, const int of_head) {
   const bool keys = side == Side::keys;
   const auto [head, cluster] = warp_cluster(of_head);
   if (head >= plan.batch * heads) return;
@@ -152,9 +163,8 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   if (count == 0 && empty == EmptyCluster::keep) return;
   float norm = 0;  // |mean|², of the mean as it is stored
   for (int d = lane; d < plan.D; d += kWarp) {
-    const Element mean = from_float<Element>(sum_of(d) / fmaxf(count, 1));
-    means[index * plan.D + d] = mean;
-    norm = fmaf(to_float(mean), to_float(mean), norm);
+    const float mean = store_mean(sum_of(d) / fmaxf(count, 1), index * plan.D + d, means, residuals);
+    norm = fmaf(mean, mean, norm);
   }
   norm = warp_sum(norm);
   if (lane == 0) half_norms[index] = count > 0 ? -0.5f * norm : kMinusInfinity;
@@ -167,8 +177,8 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
 template <class Element>
 __global__ void __launch_bounds__(kMeansWarps* kWarp)
     seeds_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
-                 const int heads, const std::uint64_t* draws, Element* centroids, float* half_norms,
-                 const int of_head, const Weights weights) {
+                 const int heads, const std::uint64_t* draws, Element* centroids, Element* residuals,
+                 float* half_norms, const int of_head, const Weights weights) {
   const int clusters = side == Side::keys ? plan.key_clusters : plan.query_clusters;
   const auto [head, cluster] = warp_cluster(of_head);
   if (head >= plan.batch * heads) return;
@@ -203,8 +213,8 @@ __global__ void __launch_bounds__(kMeansWarps* kWarp)
   const Element* const row = head_rows(x, strides, heads, head) + (tokens.begin + token) * strides.token;
   float norm = 0;
   for (int d = threadIdx.x % kWarp; d < plan.D; d += kWarp) {
-    centroids[index * plan.D + d] = row[d];
-    norm = fmaf(to_float(row[d]), to_float(row[d]), norm);
+    const float seed = store_mean(to_float(row[d]), index * plan.D + d, centroids, residuals);
+    norm = fmaf(seed, seed, norm);
   }
   norm = warp_sum(norm);
   if (threadIdx.x % kWarp == 0) half_norms[index] = c < C ? -0.5f * norm : kMinusInfinity;
@@ -346,6 +356,7 @@ Status launch_means_of_sums(const Plan& plan, const Workspace<Element>& workspac
                                   kMeansWarps * kWarp, 0, stream>>>(
       plan, side, keys ? plan.heads_kv : plan.heads_q, keys ? workspace.key_sums : workspace.query_sums,
       keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_residuals : workspace.query_residuals,
       keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head);
   return cudaGetLastError();
 }
@@ -366,18 +377,20 @@ std::optional<Status> launch_means_of_labels(const Plan& plan, const Tensors<Ele
   return std::nullopt;
 }
 
-// Means of sorted tokens, each of which may stand for several, into `means`.
+// Means of sorted tokens, each of which may stand for several, into `means`; into `residuals`, if not null,
+// what rounding takes from them.
 template <class Element, class Mean>
 Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
                               const Workspace<Element>& workspace, Side side, EmptyCluster empty,
-                              std::int32_t levels, const Weights& weights, Mean* means, cudaStream_t stream) {
+                              std::int32_t levels, const Weights& weights, Mean* means, Mean* residuals,
+                              cudaStream_t stream) {
   const bool keys = side == Side::keys;
   const int of_head = clusters_in(plan, side, levels);
   means_kernel<Element>
       <<<static_cast<unsigned>(keys ? plan.HK() : plan.HQ()) * of_head, kMembersWarps * kWarp, 0, stream>>>(
           plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q,
           keys ? plan.heads_kv : plan.heads_q, plan.D, keys ? workspace.key_order : workspace.query_order,
-          keys ? workspace.key_offsets : workspace.home_offsets, means,
+          keys ? workspace.key_offsets : workspace.home_offsets, means, residuals,
           keys ? workspace.key_half_norms : workspace.query_half_norms, empty, of_head, weights);
   return cudaGetLastError();
 }
@@ -387,24 +400,8 @@ Status launch_means_of_sorted(const Plan& plan, const Tensors<Element>& tensors,
                               std::int32_t levels, const Weights& weights, cudaStream_t stream) {
   return launch_means_of_sorted(plan, tensors, workspace, side, empty, levels, weights,
                                 side == Side::keys ? workspace.key_centroids : workspace.query_centroids,
+                                side == Side::keys ? workspace.key_residuals : workspace.query_residuals,
                                 stream);
-}
-
-// The means of a k-means pass, from labels; sorts the tokens if it must.
-template <class Element>
-Status launch_means_of_pass(const Plan& plan, const Tensors<Element>& tensors,
-                            const Workspace<Element>& workspace, Side side, const Weights& weights,
-                            cudaStream_t stream) {
-  const std::optional<Status> launched = launch_means_of_labels(plan, tensors, workspace, side, stream);
-  if (launched) {
-    MUSE_TRY(*launched);
-  } else {
-    MUSE_TRY(launch_sort(plan, tensors, workspace, side, plan.fresh_levels, stream));
-    MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels,
-                                    weights, stream));
-  }
-  return side != Side::keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream)
-                                                    : cudaSuccess;
 }
 
 }  // namespace
@@ -425,8 +422,8 @@ Status launch_value_means(const Plan& plan, const Tensors<Element>& tensors,
   means_kernel<Element>
       <<<static_cast<unsigned>(plan.HK()) * plan.key_clusters, kMembersWarps * kWarp, 0, stream>>>(
           plan, Side::keys, tensors.v, plan.v, plan.heads_kv, plan.Dv, workspace.key_order,
-          workspace.key_offsets, workspace.value_means, nullptr, EmptyCluster::zero, plan.key_clusters,
-          Weights());
+          workspace.key_offsets, workspace.value_means, static_cast<Element*>(nullptr), nullptr,
+          EmptyCluster::zero, plan.key_clusters, Weights());
   return cudaGetLastError();
 }
 
@@ -450,6 +447,7 @@ Status launch_weighted_seeds(const Plan& plan, const Tensors<Element>& tensors,
   seeds_kernel<Element><<<cluster_grid(clusters), kMeansWarps * kWarp, 0, stream>>>(
       plan, side, keys ? tensors.k : tensors.q, keys ? plan.k : plan.q, keys ? plan.heads_kv : plan.heads_q,
       workspace.draws, keys ? workspace.key_centroids : workspace.query_centroids,
+      keys ? workspace.key_residuals : workspace.query_residuals,
       keys ? workspace.key_half_norms : workspace.query_half_norms, of_head, weights);
   MUSE_TRY(cudaGetLastError());
   return !keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream) : cudaSuccess;
@@ -504,7 +502,16 @@ Status launch_weighted_pass(const Plan& plan, const Tensors<Element>& tensors,
     return launch_means_of_sums(plan, workspace, side, EmptyCluster::keep, plan.fresh_levels, stream);
   }
   MUSE_TRY(launch_assign(plan, tensors, workspace, side, stream));
-  return launch_means_of_pass(plan, tensors, workspace, side, weights, stream);
+  const std::optional<Status> averaged = launch_means_of_labels(plan, tensors, workspace, side, stream);
+  if (averaged) {
+    MUSE_TRY(*averaged);
+  } else {
+    MUSE_TRY(launch_sort(plan, tensors, workspace, side, plan.fresh_levels, stream));
+    MUSE_TRY(launch_means_of_sorted(plan, tensors, workspace, side, EmptyCluster::keep, plan.fresh_levels,
+                                    weights, stream));
+  }
+  return side != Side::keys && plan.key_metric != 0 ? launch_metric_centroids(plan, workspace, stream)
+                                                    : cudaSuccess;
 }
 
 // (2.2) Labels of the tokens of all levels that cluster afresh. `summed`, if not null, asks for the sums of
@@ -554,6 +561,24 @@ __global__ void __launch_bounds__(256)
       merged_labels[(std::int64_t{head} * merged + x) * merged_tokens + u];
 }
 
+// A workspace that has these tables, for `side` alone, and takes the rest from `other`.
+template <class Element, class Other>
+Workspace<Element> workspace_of(const ClusterTables<Element>& tables, Side side,
+                                const Workspace<Other>& other) {
+  const bool keys = side == Side::keys;
+  Workspace<Element> result;
+  result.draws = other.draws;
+  result.sample_labels_k = other.sample_labels_k;
+  result.sample_labels_q = other.sample_labels_q;
+  (keys ? result.labels_k : result.labels_q) = tables.labels;
+  (keys ? result.key_order : result.query_order) = tables.order;
+  (keys ? result.key_offsets : result.home_offsets) = tables.offsets;
+  (keys ? result.key_counts : result.query_counts) = tables.counts;
+  (keys ? result.key_centroids : result.query_centroids) = tables.centroids;
+  (keys ? result.key_half_norms : result.query_half_norms) = tables.half_norms;
+  return result;
+}
+
 // (2.4) Clusters of all windows, merged upwards into labels of the levels that do not cluster afresh.
 template <class Element>
 Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
@@ -563,44 +588,28 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   const Windows& windows = keys ? plan.windows_k : plan.windows_q;
   // Cluster the windows.
   const Plan of_windows = window_plan(plan, side);
-  Workspace<Element> tables;
-  tables.draws = workspace.draws;
-  tables.sample_labels_k = workspace.sample_labels_k;
-  tables.sample_labels_q = workspace.sample_labels_q;
-  (keys ? tables.labels_k : tables.labels_q) = w.labels;
-  (keys ? tables.key_order : tables.query_order) = w.order;
-  (keys ? tables.key_counts : tables.query_counts) = w.counts;
+  Workspace<Element> tables = workspace_of(w.of_windows, side, workspace);
   (keys ? tables.key_sums : tables.query_sums) = w.sums;
-  (keys ? tables.key_offsets : tables.home_offsets) = w.offsets;
-  (keys ? tables.key_centroids : tables.query_centroids) = w.centroids;
-  (keys ? tables.key_half_norms : tables.query_half_norms) = w.half_norms;
+  (keys ? tables.key_residuals : tables.query_residuals) = w.residuals;
   MUSE_TRY(label_afresh(of_windows, tensors, tables, side, Weights(), nullptr, stream));
   MUSE_TRY(launch_sort(of_windows, tensors, tables, side, 1, stream));
   MUSE_TRY(launch_means_of_sorted(of_windows, tensors, tables, side, EmptyCluster::zero, 1, Weights(),
-                                  w.means, stream));
+                                  w.means, static_cast<float*>(nullptr), stream));
   // Merge their clusters, each weighted by its tokens: in float32, as means are sums of many numbers.
   Plan of_merging = merge_plan(plan, side);
   of_merging.clustering = Clustering::kmeans;
   Tensors<float> means;
   (keys ? means.k : means.q) = w.means;
-  Workspace<float> merging;
-  merging.draws = workspace.draws;
-  merging.sample_labels_k = workspace.sample_labels_k;
-  merging.sample_labels_q = workspace.sample_labels_q;
-  (keys ? merging.labels_k : merging.labels_q) = w.merged_labels;
-  (keys ? merging.key_order : merging.query_order) = w.merged_order;
-  (keys ? merging.key_counts : merging.query_counts) = w.counts;
-  (keys ? merging.key_offsets : merging.home_offsets) = w.merged_offsets;
-  (keys ? merging.key_centroids : merging.query_centroids) = w.merged_centroids;
-  (keys ? merging.key_half_norms : merging.query_half_norms) = w.merged_half_norms;
-  const Weights weights{.offsets = w.offsets,
+  const Workspace<float> merging = workspace_of(w.of_merging, side, workspace);
+  const Weights weights{.offsets = w.of_windows.offsets,
                         .clusters = windows.clusters,
                         .of_head = std::int64_t{windows.count} * (windows.clusters + 1)};
   MUSE_TRY(label_afresh(of_merging, means, merging, side, weights, nullptr, stream));
   const int N = keys ? plan.Nk : plan.Nq, merged = plan.levels - plan.fresh_levels;
   const dim3 grid(static_cast<unsigned>(ceil_div(N, 256)),
                   static_cast<unsigned>((keys ? plan.HK() : plan.HQ()) * merged));
-  merged_labels_kernel<<<grid, 256, 0, stream>>>(plan, side, windows.clusters, w.labels, w.merged_labels,
+  merged_labels_kernel<<<grid, 256, 0, stream>>>(plan, side, windows.clusters, w.of_windows.labels,
+                                                 w.of_merging.labels,
                                                  of_merging.Nk,
                                                  keys ? workspace.labels_k : workspace.labels_q);
   return cudaGetLastError();

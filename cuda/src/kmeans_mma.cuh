@@ -84,16 +84,17 @@ struct LabelSums {
 };
 
 /// (2.1) The nearest centroid of each token. Centroids stay in shared memory, `Clusters` at a time, while the
-/// tokens pass. The accumulator starts at -|c|²/2: the product's end is the score. With SumRows > 0 each
-/// warp sums the tokens of 16 SumRows clusters besides, and all warps together those of the block's.
-template <int D, int M, int Warps, int Clusters, int SumRows, class Element>
+/// tokens pass. The accumulator starts at -|c|²/2: the product's end is the score. Centroids of two `Parts`
+/// have residuals, `Clusters` rows further on: their products are added. With SumRows > 0 each warp sums the
+/// tokens of 16 SumRows clusters besides, and all warps together those of the block's.
+template <int D, int M, int Warps, int Clusters, int Parts, int SumRows, class Element>
 __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
     assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w,
                   Side side, int levels, int runs) {
   constexpr int kRows = 16 * M * Warps, kThreads = 32 * Warps;
   constexpr RunTask kTask = SumRows > 0 ? RunTask::sum : RunTask::label;
   static_assert(kRows == kTileTokens);
-  using Centroids = PaddedTile<D, Clusters>;
+  using Centroids = PaddedTile<D, Parts * Clusters>;
   using Tokens = PaddedTile<D, kRows>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   const std::uint32_t centroids_shared = shared_address(tile_memory),
@@ -117,7 +118,8 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
                      first_token * (keys ? plan.k.token : plan.q.token);
   const std::int64_t stride = keys ? plan.k.token : plan.q.token;
   const std::int64_t clusters_at = first_cluster(plan, level, head, run.t, side);
-  const Element* centroids = (keys ? w.key_centroids : w.query_centroids) + clusters_at * D;
+  const Element* const centroids[2] = {(keys ? w.key_centroids : w.query_centroids) + clusters_at * D,
+                                       (keys ? w.key_residuals : w.query_residuals) + clusters_at * D};
   const float* half_norms = (keys ? w.key_half_norms : w.query_half_norms) + clusters_at;
   std::int32_t* labels = (keys ? w.labels_k : w.labels_q) +
                          (std::int64_t{head} * plan.levels + run.level) * (keys ? plan.Nk : plan.Nq) +
@@ -138,8 +140,10 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
     __syncthreads();
     for (int index = threadIdx.x; index < ceil_div(here, 16) * 16 * (D / 8); index += kThreads) {
       const int c = index / (D / 8), piece = index % (D / 8);
-      copy_async(centroids_shared + Centroids::offset(c, piece),
-                 centroids + (c0 + min(c, here - 1)) * D + piece * 8, c < here);
+#pragma unroll
+      for (int part = 0; part < Parts; ++part)
+        copy_async(centroids_shared + Centroids::offset(part * Clusters + c, piece),
+                   centroids[part] + (c0 + min(c, here - 1)) * D + piece * 8, c < here);
     }
     for (int c = threadIdx.x; c < ceil_div(here, 16) * 16; c += kThreads)
       norms[c] = c < here ? half_norms[c0 + c] : -INFINITY;
@@ -167,16 +171,18 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
             score[t][u][0] = score[t][u][2] = norm.x, score[t][u][1] = score[t][u][3] = norm.y;
         }
 #pragma unroll
-        for (int kk = 0; kk < D / 16; ++kk) {
-          std::uint32_t b[4];
-          load_matrices(b, centroids_shared +
-                               Centroids::offset(n * 8 + lane / 16 * 8 + lane % 8, kk * 2 + lane / 8 % 2));
+        for (int part = 0; part < Parts; ++part)
 #pragma unroll
-          for (int t = 0; t < M; ++t) {
-            mma(score[t][0], engine.a[t][kk], b[0], b[1], Element());
-            mma(score[t][1], engine.a[t][kk], b[2], b[3], Element());
+          for (int kk = 0; kk < D / 16; ++kk) {
+            const int row = part * Clusters + n * 8 + lane / 16 * 8 + lane % 8;
+            std::uint32_t b[4];
+            load_matrices(b, centroids_shared + Centroids::offset(row, kk * 2 + lane / 8 % 2));
+#pragma unroll
+            for (int t = 0; t < M; ++t) {
+              mma(score[t][0], engine.a[t][kk], b[0], b[1], Element());
+              mma(score[t][1], engine.a[t][kk], b[2], b[3], Element());
+            }
           }
-        }
         // Only a strictly better cluster replaces the best: ties go to the lowest index.
 #pragma unroll
         for (int u = 0; u < 2; ++u)
@@ -232,14 +238,14 @@ inline int most_clusters(const Plan& plan, Side side) {
   return most;
 }
 
-template <int D, int Warps, int Clusters, int SumRows, class Element>
+template <int D, int Warps, int Clusters, int Parts, int SumRows, class Element>
 Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
                           Side side, int most, cudaStream_t stream) {
   constexpr int kM = kTileTokens / 16 / Warps;
   constexpr int kBytes =
-      PaddedTile<D, Clusters>::kBytes + 2 * PaddedTile<D, kTileTokens>::kBytes + 4 * Clusters;
+      PaddedTile<D, Parts * Clusters>::kBytes + 2 * PaddedTile<D, kTileTokens>::kBytes + 4 * Clusters;
   const int bytes = kBytes + (SumRows > 0 ? 4 * kTileTokens : most > Clusters ? 4 * kAssignRun : 0);
-  const auto kernel = assign_kernel<D, kM, Warps, Clusters, SumRows, Element>;
+  const auto kernel = assign_kernel<D, kM, Warps, Clusters, Parts, SumRows, Element>;
   if (const Status status = allow_shared_memory(kernel, kBytes + 4 * kAssignRun); status != cudaSuccess)
     return status;
   const int levels = side == Side::queries ? plan.levels : plan.fresh_levels;
@@ -253,21 +259,24 @@ template <int D, class Element>
 Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
                          Side side, cudaStream_t stream) {
   constexpr int kWarps = D <= 64 ? 4 : 8;
+  constexpr int kHalf = kAssignClusters / 2;
   const int most = most_clusters(plan, side);
-  if (most <= kAssignClusters / 2)
-    return launch_assign_with<D, kWarps, kAssignClusters / 2, 0>(plan, tensors, w, side, most, stream);
-  return launch_assign_with<D, kWarps, kAssignClusters, 0>(plan, tensors, w, side, most, stream);
+  if ((side == Side::keys ? w.key_residuals : w.query_residuals) != nullptr)
+    return launch_assign_with<D, kWarps, kHalf, 2, 0>(plan, tensors, w, side, most, stream);
+  if (most <= kHalf) return launch_assign_with<D, kWarps, kHalf, 1, 0>(plan, tensors, w, side, most, stream);
+  return launch_assign_with<D, kWarps, kAssignClusters, 1, 0>(plan, tensors, w, side, most, stream);
 }
 
 /// Labels and sums at once; nothing where there are so many clusters that sums leave too few registers for
-/// warps to hide each other's waiting.
+/// warps to hide each other's waiting, or residuals.
 template <int D, class Element>
 std::optional<Status> launch_assign_and_sum_mma(const Plan& plan, const Tensors<Element>& tensors,
                                                 const Workspace<Element>& w, Side side, cudaStream_t stream) {
   const int most = most_clusters(plan, side);
+  if ((side == Side::keys ? w.key_residuals : w.query_residuals) != nullptr) return std::nullopt;
   if constexpr (D <= 64) {
-    if (most <= 64) return launch_assign_with<D, 4, 64, 1>(plan, tensors, w, side, most, stream);
-    if (most <= 128) return launch_assign_with<D, 4, 128, 2>(plan, tensors, w, side, most, stream);
+    if (most <= 64) return launch_assign_with<D, 4, 64, 1, 1>(plan, tensors, w, side, most, stream);
+    if (most <= 128) return launch_assign_with<D, 4, 128, 1, 2>(plan, tensors, w, side, most, stream);
   }
   return std::nullopt;
 }

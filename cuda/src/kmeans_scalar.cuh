@@ -31,6 +31,7 @@ __global__ void __launch_bounds__(scalar::kThreads)
   const int C = block_clusters(plan, level, tile.t, side);
   const std::int64_t first = first_cluster(plan, level, head, tile.t, side);
   const Element* const c = (keys ? workspace.key_centroids : workspace.query_centroids) + first * plan.D;
+  const Element* const residuals = keys ? workspace.key_residuals : workspace.query_residuals;
   const float* const c_mapped = workspace.metric_centroids + (mapped ? first * plan.D : 0);
   const std::int32_t* const members =
       side == Side::queries ? workspace.home_offsets + first_offset(plan, level, head, tile.t, Side::home)
@@ -59,6 +60,10 @@ __global__ void __launch_bounds__(scalar::kThreads)
     } else {
       load_rows(tiles.k, tiles.k_stride(), plan.D, kKeys, count, 1,
                 [&](int n) { return c + (c0 + n) * plan.D; });
+      if (residuals != nullptr)
+        for (int n = warp; n < count; n += kWarps)  // as load_rows shares them out
+          for (int d = lane; d < plan.D; d += kWarp)
+            tiles.k[n * tiles.k_stride() + d] += to_float(residuals[(first + c0 + n) * plan.D + d]);
     }
     __syncthreads();
     // -c·c'/2 of this lane's centroid

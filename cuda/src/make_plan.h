@@ -100,25 +100,29 @@ template <class Element>
                        }),
                        merged_blocks =
                            of_both([](const Plan&, const Plan&p) { return std::int64_t{p.blocks}; });
-    place(w.windows.labels, tokens);
-    place(w.windows.order, tokens);
-    place(w.windows.offsets, clusters + blocks);
-    place(w.windows.centroids, clusters * D);
+    ClusterTables<Element>& of_windows = w.windows.of_windows;
+    place(of_windows.labels, tokens);
+    place(of_windows.order, tokens);
+    place(of_windows.offsets, clusters + blocks);
+    place(of_windows.centroids, clusters * D);
+    if (sizeof(Element) == 2) place(w.windows.residuals, clusters * D);
+    place(of_windows.half_norms, clusters);
     place(w.windows.means, clusters * D);
-    place(w.windows.half_norms, clusters);
     const auto most_rows = [&](const Plan& of, RunTask task) {
       return std::max(rows(of, Side::keys, task), rows(of, Side::home, task));
     };
-    place(w.windows.counts, of_both([&](const Plan& p, const Plan& q) {
+    place(of_windows.counts, of_both([&](const Plan& p, const Plan& q) {
             return std::max(most_rows(p, RunTask::count), most_rows(q, RunTask::count));
           }));
     place(w.windows.sums,
           of_both([&](const Plan& p, const Plan&) { return most_rows(p, RunTask::sum); }) * sums_width);
-    place(w.windows.merged_labels, merged_tokens);
-    place(w.windows.merged_order, merged_tokens);
-    place(w.windows.merged_offsets, merged_clusters + merged_blocks);
-    place(w.windows.merged_centroids, merged_clusters * D);
-    place(w.windows.merged_half_norms, merged_clusters);
+    ClusterTables<float>& of_merging = w.windows.of_merging;
+    of_merging.counts = of_windows.counts;
+    place(of_merging.labels, merged_tokens);
+    place(of_merging.order, merged_tokens);
+    place(of_merging.offsets, merged_clusters + merged_blocks);
+    place(of_merging.centroids, merged_clusters * D);
+    place(of_merging.half_norms, merged_clusters);
   }
   // The largest chunk of any level, array by array.
   std::int64_t pairs = 0, retrieved = 0, tiles = 0, most_clusters = 0;

@@ -28,23 +28,26 @@ struct FarTileCounts {
   std::int32_t any_failed = 0;   ///< 1: the first one has left rows to the second
 };
 
-/// (2.4) Clusters of windows and their merging, first of the keys, then of the queries; H is HK or HQ, as in
-/// the plans that window_plan and merge_plan make.
+/// (2.4) The tables that clustering fills, of the keys or the queries; H is HK or HQ, shapes are those of the
+/// plan.
+template <class Element>
+struct ClusterTables {
+  std::int32_t* labels = nullptr;   ///< [H, levels, N]
+  std::int32_t* order = nullptr;    ///< [H, levels, N]
+  std::int32_t* offsets = nullptr;  ///< [H, clusters + blocks]
+  std::int32_t* counts = nullptr;   ///< [H, run_rows]
+  Element* centroids = nullptr;     ///< [H, clusters, D] of the passes
+  float* half_norms = nullptr;      ///< [H, clusters]
+};
+
+/// (2.4) Clusters of windows and their merging, first of the keys, then of the queries.
 template <class Element>
 struct WindowTables {
-  std::int32_t* labels = nullptr;          ///< [H, 1, N] cluster of each token in its window
-  std::int32_t* order = nullptr;           ///< [H, 1, N]
-  std::int32_t* offsets = nullptr;         ///< [H, clusters + windows] of each window
-  Element* centroids = nullptr;            ///< [H, windows · clusters, D] of the passes
-  float* means = nullptr;                  ///< likewise, in the end
-  float* half_norms = nullptr;             ///< [H, windows · clusters]
-  std::int32_t* counts = nullptr;          ///< as key_counts, of windows and of merging
-  float* sums = nullptr;                   ///< as key_sums, of windows
-  std::int32_t* merged_labels = nullptr;   ///< [H, merged levels, windows · clusters]
-  std::int32_t* merged_order = nullptr;    ///< likewise
-  std::int32_t* merged_offsets = nullptr;  ///< [H, clusters + blocks] of the merged levels
-  float* merged_centroids = nullptr;       ///< [H, clusters of the merged levels, D]
-  float* merged_half_norms = nullptr;      ///< [H, clusters of the merged levels]
+  ClusterTables<Element> of_windows;  ///< of window_plan
+  Element* residuals = nullptr;       ///< [H, windows · clusters, D] of the passes' centroids
+  float* sums = nullptr;              ///< [H, run_rows, D + 8] of the passes
+  float* means = nullptr;             ///< [H, windows · clusters, D] in the end: the tokens of the merging
+  ClusterTables<float> of_merging;    ///< of merge_plan
 };
 
 /// Everything between the stages. HQ = batch · heads_q, HK = batch · heads_kv. A unit is one far block of one
@@ -80,10 +83,14 @@ struct Workspace {
   float* key_sums = nullptr;         ///< [HK, run_rows, D + 8]
   float* query_sums = nullptr;       ///< [HQ, run_rows, D + 8]
   Element* key_centroids = nullptr;  ///< [HK, key_clusters, D] during k-means; then k̄ of the `centroid` order
+  /// What rounding took from key_centroids, or null: c = key_centroids + key_residuals. Passes of windows have
+  /// them (2.4): a token that changes its cluster there can change the clusters of all levels above.
+  Element* key_residuals = nullptr;  ///< [HK, key_clusters, D]
   Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
   float* key_norms = nullptr;        ///< [HK, Nk] |k_n|² of the order `dipole_spread`
   /// q̄ in the type of q: the expansion point may be any, as long as both stages mean the same one.
   Element* query_centroids = nullptr;  ///< [HQ, query_clusters, D]
+  Element* query_residuals = nullptr;  ///< [HQ, query_clusters, D] as key_residuals
   /// -|c|²/2 of each centroid, which together with x·c ranks the clusters; -infinity: no candidate.
   float* key_half_norms = nullptr;    ///< [HK, key_clusters]
   float* query_half_norms = nullptr;  ///< [HQ, query_clusters]

@@ -25,7 +25,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
                                   Chunk chunk) {
 #if MUSE_HOPPER
   using Engine = WgmmaEngine<D, Element>;
-  using Pipeline = AttentionPipeline<D, 1, Stages, 2, 1, Element>;
+  using Pipeline = AttentionPipeline<D, 1, Stages, 2, 1, true, Element>;
   constexpr int kKeys = Pipeline::kKeys;
   using Shared = SummaryShared<Pipeline, Stages>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
@@ -139,7 +139,6 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
             for (int h = 0; h < 2; ++h)
               square[h] = fmaf(s[0][m][2 * h], norm.x, fmaf(s[0][m][2 * h + 1], norm.y, square[h]));
           }
-          __syncwarp();  // all lanes have read the norms: lane 0 gives the tile back
         }
 #pragma unroll
         for (int kk = 0; kk < kKeys / 16; ++kk)
@@ -152,7 +151,7 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
       wgmma_wait<0>();
       fence_registers(k_tilde);
       fence_registers(v_tilde.o[0]);
-      if (lane == 0) barrier_arrive(shared_address(&pipeline.shared.empty[stage]));
+      pipeline.release(pipeline.here);
     }
     v_tilde.finish();
     if (!needed) continue;
@@ -170,7 +169,7 @@ std::optional<Status> launch_tilted_summaries_wgmma(const Plan& plan, const Tens
                                                     const Workspace<Element>& w, const Chunk& chunk,
                                                     cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  constexpr int kBytes = sizeof(SummaryShared<AttentionPipeline<D, 1, Stages, 2, 1, Element>, Stages>);
+  constexpr int kBytes = sizeof(SummaryShared<AttentionPipeline<D, 1, Stages, 2, 1, true, Element>, Stages>);
   const auto kernel = tilted_summaries_wgmma_kernel<D, Stages, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
