@@ -18,7 +18,8 @@ void check_blocks(const InputSizes& sizes, Index block, std::uint64_t seed, doub
   Config config;
   config.block = block;
   Stages<Element> stages(inputs, config);
-  MUSE_CUDA_REQUIRE(muse::cuda::launch_exact_attention(stages.plan, stages.tensors, nullptr));
+  MUSE_CUDA_REQUIRE(
+      muse::cuda::launch_exact_attention(stages.plan, stages.tensors, stages.workspace, nullptr));
   const Index heads = static_cast<Index>(inputs.q.size());
   const Matrix<double> o = stages.get_rows(stages.tensors.o, heads * sizes.Nq, sizes.Dv);
   const std::vector<float> lse = stages.get(stages.tensors.lse, heads * sizes.Nq);

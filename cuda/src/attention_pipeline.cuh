@@ -3,8 +3,6 @@
 // With several thread blocks on a multiprocessor, one block's exponentials run while another's products do.
 #pragma once
 
-#include <type_traits>
-
 #include "wgmma.cuh"
 
 namespace muse::cuda {
@@ -44,7 +42,7 @@ template <int D, int Consumers, int Stages, int Resident, int Slots, bool Beside
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
   static constexpr int kThreads = 128 * Consumers + 128;
-  static constexpr int kProducerRegisters = Slots == 1 ? 32 : Resident == 1 ? 96 : 48;
+  static constexpr int kProducerRegisters = Slots == 1 ? 32 : !Beside ? 32 : Resident == 1 ? 96 : 48;
   // Every thread starts with the same number; what the copying warpgroup gives up, the others take.
   static constexpr int kStartRegisters = 65536 / Resident / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =
@@ -166,7 +164,7 @@ struct AttentionPipeline {
     // that are short.
     int lane = threadIdx.x % 32;
     asm volatile("" : "+r"(lane));
-    barrier_wait(shared_address(&shared.q_empty[slot.stage]), slot.parity ^ 1);
+    await_slot();
     const std::uint32_t q_shared = shared_address(shared.q[slot.stage][first / 64]) +
                                    SwizzledTile<D, 64>::offset(first % 64 + lane / kPieces, lane % kPieces);
     if (first < queries) {
@@ -180,6 +178,30 @@ struct AttentionPipeline {
       }
     }
     write(slot.stage);
+    publish_slot();
+  }
+  /// The same for queries that lie one behind the other, from q on. Places behind them become zero.
+  template <class Write>
+  __device__ __forceinline__ void produce_queries(int queries, const void* q, std::uint32_t stride,
+                                                  Write write) {
+    constexpr int kPieces = D / 8, kRows = 128 / kPieces;
+    const int n = threadIdx.x % 128, piece = n % kPieces;
+    await_slot();
+#pragma unroll 4
+    for (int row = n / kPieces; row < 64 * Consumers && queries > 0; row += kRows)
+      copy_async(
+          shared_address(shared.q[slot.stage][row / 64]) + SwizzledTile<D, 64>::offset(row % 64, piece),
+          static_cast<const char*>(q) + std::int64_t{min(row, queries - 1)} * stride + piece * 16,
+          row < queries);
+    write(slot.stage);
+    publish_slot();
+  }
+  /// The copying warpgroup: waits until the next slot is free.
+  __device__ __forceinline__ void await_slot() {
+    barrier_wait(shared_address(&shared.q_empty[slot.stage]), slot.parity ^ 1);
+  }
+  /// The copying warpgroup: gives the slot to the others, once its copies have landed.
+  __device__ __forceinline__ void publish_slot() {
     barrier_arrive_after_copies(shared_address(&shared.q_full[slot.stage]));
     barrier_arrive(shared_address(&shared.q_full[slot.stage]));
     slot.advance();
@@ -239,11 +261,11 @@ struct AttentionPipeline {
   /// t, which lies in that stage of the ring, into logits, and says by what they are to be multiplied to be
   /// in units of log 2. Where a thread block has the multiprocessor for itself, the warps work on the next
   /// tile's weights while the tensor cores multiply one tile's weights by its values. Several leave that to
-  /// each other, and save the registers. `Careful`: every tile's maximum is looked at. Otherwise only until
+  /// each other, and save the registers. `careful`: every tile's maximum is looked at. Otherwise only until
   /// each row has seen a key; see SoftmaxRows::overflows.
-  template <bool Careful, class Look>
+  template <class Look>
   __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine, Rows& attention,
-                                          bool warp_has_rows, Look look) {
+                                          bool warp_has_rows, bool careful, Look look) {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
     bool settled = false;
@@ -252,9 +274,9 @@ struct AttentionPipeline {
       bool changed = false;
       if (warp_has_rows) {
         const float scale = look(t, place.stage, s);
-        if (Careful || !settled) {
+        if (!settled) {
           changed = attention.template weigh<kKeys>(s, scale, factor);
-          settled = attention.settled();
+          settled = !careful && attention.settled();
         } else {
           attention.template weigh_as_before<kKeys>(s, scale);
         }
@@ -316,26 +338,5 @@ struct AttentionPipeline {
     here.advance();
   }
 };
-
-/// Attends without looking at maxima, which is much of the work, and writes the rows where that went well.
-/// If any row of the thread block has logits that rise by some 40 units beyond its first ones, everything is
-/// done again with care, for those rows alone: a row's bits never depend on other rows. By all consumers; the
-/// copying warpgroup takes part with __syncthreads_or. float16 weights would overflow early: always with
-/// care.
-template <class Element, class Rows, class Attend, class Write>
-__device__ __forceinline__ void attend_twice(const Rows& attention, Attend attend, Write write) {
-  if constexpr (std::is_same_v<Element, __nv_bfloat16>) {
-    attend(std::bool_constant<false>());
-    const bool failed[2] = {attention.overflows(0, 0), attention.overflows(0, 1)};
-    write({!failed[0], !failed[1]});
-    if (!__syncthreads_or(failed[0] || failed[1])) return;
-    attend(std::bool_constant<true>());
-    write(failed);
-  } else {
-    attend(std::bool_constant<true>());
-    write({true, true});
-    __syncthreads_or(0);
-  }
-}
 
 }  // namespace muse::cuda

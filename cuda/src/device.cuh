@@ -234,4 +234,11 @@ Status allow_shared_memory(Kernel* kernel, std::size_t bytes) {
                               cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
 }
 
+/// Of the present device.
+inline Status count_multiprocessors(int& count) {
+  int device = 0;
+  if (const Status status = cudaGetDevice(&device); status != cudaSuccess) return status;
+  return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+}
+
 }  // namespace muse::cuda

@@ -1,7 +1,10 @@
 // Exact attention as exact_attention_mma.cuh, on Hopper's wgmma: `Consumers` warpgroups of 64 queries share
 // the keys that one more copies.
 //
-// Launch:    (tiles of 64 Consumers queries of a head, heads), 128 (Consumers + 1) threads; D 64 or 128.
+// Launch:    as many thread blocks as fit, 128 (Consumers + 1) threads each; D 64 or 128. Each takes one tile
+// of
+//            64 Consumers queries after the other; the copying warpgroup is ahead of the others: while they
+//            work on the last keys of one tile and write its results, it copies the next one's.
 // Reference: reference_cpu/src/exact_attention.cpp    Test: tests/test_cuda_exact_attention.cpp
 #pragma once
 
@@ -10,107 +13,206 @@
 
 namespace muse::cuda {
 
+/// What the copying warpgroup tells the others of a tile of queries.
+struct ExactTile {
+  std::int32_t number;  ///< among the launch's tiles; -1: there is none, -2: nor will there be
+  std::int32_t again;   ///< 1: rows of it failed, and are done with care
+};
+
+/// Where a tile's queries and keys are: tiles go head by head, block by block, from a block's last queries,
+/// which have most keys, to its first.
+struct ExactRows {
+  int head, block_begin, row_begin, row_end;
+  __device__ ExactRows(const Plan& plan, const ExactShape& shape, int rows, int number) {
+    const int tiles_of_block = ceil_div(shape.block, rows), blocks = ceil_div(plan.Nq, shape.block);
+    head = number / tiles_of_block / blocks;
+    block_begin = number / tiles_of_block % blocks * shape.block;
+    row_begin = block_begin + (tiles_of_block - 1 - number % tiles_of_block) * rows;
+    row_end = min(min(row_begin + rows, block_begin + shape.block), plan.Nq);
+  }
+  [[nodiscard]] __device__ int count() const { return row_end - row_begin; }
+  /// Keys that the first `rows` of its rows see, from the block's first.
+  [[nodiscard]] __device__ int keys(const Plan& plan, const ExactShape& shape, int rows) const {
+    return (shape.causal ? min(row_begin + rows, row_end) : plan.Nk) - block_begin;
+  }
+};
+
+template <int D, int Consumers, int Stages, int Resident, class Element>
+struct ExactAttention {
+  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 2, false, Element>;
+  struct Shared {
+    typename Pipeline::Shared pipeline;
+    ExactTile tile[2];
+    /// Of each warp's rows that failed a bit: row 8 h + g of them has bit 4 g + h.
+    std::uint32_t failed_rows[2][4 * Consumers];
+    std::int32_t taken[2];
+  };
+};
+
+/// Attends without looking at maxima, which is much of the work, and writes the rows where that went well. A
+/// tile that has rows whose logits rise by some 40 units beyond their first ones comes again, and is done
+/// with care, for those rows alone: a row's bits never depend on other rows. float16 weights would overflow
+/// early: always with care.
 template <int D, int Consumers, int Stages, int Resident, class Element>
 __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
-    exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape) {
+    exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape,
+                                 int tiles_of_launch, std::int32_t* next_tile) {
 #if MUSE_HOPPER
-  using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 1, false, Element>;
+  using Types = ExactAttention<D, Consumers, Stages, Resident, Element>;
+  using Pipeline = typename Types::Pipeline;
+  constexpr bool kAlwaysCareful = !std::is_same_v<Element, __nv_bfloat16>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
-  Pipeline pipeline{*reinterpret_cast<typename Pipeline::Shared*>(tile_memory)};
-
-  const int tiles_of_block = (shape.block + kRows - 1) / kRows;
-  // Begin with the tiles that have the most keys.
-  const int tile = gridDim.x - 1 - blockIdx.x;
-  const int block_begin = tile / tiles_of_block * shape.block;
-  const int row_begin = block_begin + tile % tiles_of_block * kRows;
-  const int row_end = min(min(row_begin + kRows, block_begin + shape.block), plan.Nq);
-  if (row_begin >= row_end) return;
-  const int key_end = shape.causal ? row_end : plan.Nk;
-  const int tiles = (key_end - block_begin + kKeys - 1) / kKeys;
-  const int head = blockIdx.y, kv = plan.key_head(head);
+  typename Types::Shared& shared = *reinterpret_cast<typename Types::Shared*>(tile_memory);
+  Pipeline pipeline{shared.pipeline};
+  if (threadIdx.x < 2 * 4 * Consumers) shared.failed_rows[0][threadIdx.x] = 0;
   pipeline.begin();
 
   if (!Pipeline::is_consumer()) {
-    const Element* k = head_rows(x.k, plan.k, plan.heads_kv, kv);
-    const Element* v = head_rows(x.v, plan.v, plan.heads_kv, kv);
-    const KeyTables tokens{k + block_begin * plan.k.token, v + block_begin * plan.v.token,
-                           static_cast<std::uint32_t>(plan.k.token * 2),
-                           static_cast<std::uint32_t>(plan.v.token * 2)};
     pipeline.begin_producing();
-    const auto produce = [&] {
+    const int n = threadIdx.x % 128;
+    // Thread 0 asks ahead: the answer takes long.
+    int ahead = 0, turn = 0;
+    // All ends when both slots have held no tile, one after the other: then none can come again.
+    int without_tile = 0;
+    if (n == 0) ahead = atomicAdd(next_tile, 1);
+    while (without_tile < 2) {
+      // A slot that is free again says how its last tile went.
+      pipeline.await_slot();
+      const int here = pipeline.slot.stage;
+      std::uint32_t failed = 0;
+      for (int warp = 0; warp < 4 * Consumers; ++warp) failed |= shared.failed_rows[here][warp];
+      ExactTile tile{.number = -1, .again = failed != 0};
+      if (tile.again != 0) tile.number = shared.tile[here].number;
+      // Take the next tile; a block that the sequence ends in has some without queries.
+      for (bool more = tile.again == 0; more; turn ^= 1) {
+        if (n == 0) {
+          shared.taken[turn] = ahead;
+          ahead = atomicAdd(next_tile, 1);
+        }
+        asm volatile("bar.sync 3, 128;" ::: "memory");
+        const int taken = shared.taken[turn];
+        if (taken < tiles_of_launch && ExactRows(plan, shape, kRows, taken).count() > 0) tile.number = taken;
+        more = tile.number < 0 && taken < tiles_of_launch;
+      }
+      without_tile = tile.number < 0 ? without_tile + 1 : 0;
+      if (without_tile == 2) tile.number = -2;
+      const ExactRows rows(plan, shape, kRows, max(tile.number, 0));
+      const Element* const q = head_rows(x.q, plan.q, plan.heads_q, rows.head);
+      pipeline.produce_queries(tile.number < 0 ? 0 : rows.count(), q + rows.row_begin * plan.q.token,
+                               static_cast<std::uint32_t>(plan.q.token * 2), [&](int slot) {
+                                 if (n == 0) shared.tile[slot] = tile;
+                               });
+      if (tile.number < 0) continue;
+      const int kv = plan.key_head(rows.head), keys = rows.keys(plan, shape, kRows);
+      const KeyTables tokens{head_rows(x.k, plan.k, plan.heads_kv, kv) + rows.block_begin * plan.k.token,
+                             head_rows(x.v, plan.v, plan.heads_kv, kv) + rows.block_begin * plan.v.token,
+                             static_cast<std::uint32_t>(plan.k.token * 2),
+                             static_cast<std::uint32_t>(plan.v.token * 2)};
       pipeline.produce(
-          tiles,
-          [&](int place) {  // keys beyond the end are masked below
-            return static_cast<std::uint32_t>(min(place, key_end - 1 - block_begin));
-          },
+          ceil_div(keys, kKeys),
+          // Keys beyond the end are masked below.
+          [&](int place) { return static_cast<std::uint32_t>(min(place, keys - 1)); },
           [&](int) { return tokens; });
-    };
-    produce();
-    if (__syncthreads_or(0)) produce();
+    }
     return;
   }
 
-  const Element* q = head_rows(x.q, plan.q, plan.heads_q, head);
   Pipeline::begin_consuming();
-  const WgmmaEngine<D, Element> engine = pipeline.load_queries(
-      [&](int n) {
-        const int row = row_begin + Pipeline::group() * 64 + n;
-        return row < row_end ? q + row * plan.q.token : nullptr;
-      },
-      q);
-  const int lane = threadIdx.x % 32, first_row = row_begin + threadIdx.x / 32 * 16;  // of this warp
-  Element* o = head_rows(x.o, plan.o, plan.heads_q, head);
-  typename Pipeline::Rows attention;
-  const auto attend = [&]<bool Careful>(std::bool_constant<Careful>) {
-    attention.clear();
-    pipeline.template consume<Careful>(
-        tiles, engine, attention, first_row < row_end, [&](int t, int /*stage*/, float(&s)[1][kKeys / 8][4]) {
-          // Mask keys after the query, and those that do not exist.
-          const int key = block_begin + t * kKeys;
-          if (key + kKeys > key_end || (shape.causal && key + kKeys > first_row + 1)) {
-#pragma unroll
-            for (int n = 0; n < kKeys / 8; ++n)
-#pragma unroll
-              for (int e = 0; e < 4; ++e) {
-                const int row = first_row + lane / 4 + (e / 2) * 8, col = key + n * 8 + lane % 4 * 2 + e % 2;
-                if (col >= key_end || (shape.causal && col > row)) s[0][n][e] = -INFINITY;
-              }
-          }
-          return plan.scale * kLog2e;
-        });
-    attention.finish();
+  const int lane = threadIdx.x % 32;
+  // Where the tile at hand is. It is asked for where it is needed, and not kept: registers are short.
+  const auto rows_here = [&] {
+    return ExactRows(plan, shape, kRows, shared.tile[pipeline.slot.stage].number);
   };
-  // Writes the rows that `wanted` names.
-  const auto write = [&](const bool(&wanted)[2]) {
+  for (;;) {
+    const WgmmaEngine<D, Element> engine = pipeline.await_queries();
+    const ExactTile& tile = shared.tile[pipeline.slot.stage];
+    if (tile.number == -2) return;
+    if (tile.number < 0) {
+      pipeline.release_queries();
+      continue;
+    }
+    // Keys that this warpgroup sees, and this warp's first row among the block's tokens.
+    int keys_seen = 0, first_row = 0;
+    {
+      const ExactRows rows = rows_here();
+      if (Pipeline::group() * 64 >= rows.count()) {
+        pipeline.skip(ceil_div(rows.keys(plan, shape, kRows), kKeys));
+        pipeline.release_queries();
+        continue;
+      }
+      keys_seen = rows.keys(plan, shape, Pipeline::group() * 64 + 64);
+      first_row = rows.row_begin - rows.block_begin + threadIdx.x / 32 * 16;
+    }
+    const bool again = kAlwaysCareful || tile.again != 0;
+    typename Pipeline::Rows attention;
+    attention.clear();
+    pipeline.consume(ceil_div(keys_seen, kKeys), engine, attention, true, again,
+                     [&](int t, int /*stage*/, float(&s)[1][kKeys / 8][4]) {
+                       // Mask keys after the query, and those that do not exist.
+                       const int key = t * kKeys;
+                       if (key + kKeys > keys_seen || (shape.causal && key + kKeys > first_row + 1)) {
+#pragma unroll
+                         for (int n = 0; n < kKeys / 8; ++n)
+#pragma unroll
+                           for (int e = 0; e < 4; ++e) {
+                             const int row = first_row + lane / 4 + (e / 2) * 8,
+                                       col = key + n * 8 + lane % 4 * 2 + e % 2;
+                             if (col >= keys_seen || (shape.causal && col > row)) s[0][n][e] = -INFINITY;
+                           }
+                       }
+                       return plan.scale * kLog2e;
+                     });
+    attention.finish();
+    const ExactRows rows = rows_here();
+    const int mine = threadIdx.x / 32 * 16 + lane / 4;  // this lane's rows: this one, and 8 further on
+    bool wanted[2] = {mine < rows.count(), mine + 8 < rows.count()};
+    if constexpr (!kAlwaysCareful) {
+      std::uint32_t& failed_rows = shared.failed_rows[pipeline.slot.stage][threadIdx.x / 32];
+      bool failed[2] = {};
+      for (int h = 0; h < 2; ++h) {
+        if (again) wanted[h] = wanted[h] && (failed_rows >> (lane / 4 * 4 + h) & 1) != 0;
+        failed[h] = !again && wanted[h] && attention.overflows(0, h);
+        wanted[h] = wanted[h] && !failed[h];
+      }
+      const std::uint32_t bits =
+          __ballot_sync(kAllLanes, (lane % 4 == 0 && failed[0]) || (lane % 4 == 1 && failed[1]));
+      if (lane == 0) failed_rows = bits;
+    }
+    pipeline.release_queries();
+    pipeline.skip(ceil_div(rows.keys(plan, shape, kRows), kKeys) - ceil_div(keys_seen, kKeys));
+    Element* const o = head_rows(x.o, plan.o, plan.heads_q, rows.head);
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
-      const int row = first_row + lane / 4 + h * 8;
+      const int row = rows.row_begin + mine + 8 * h;
       const float l = attention.l[0][h];
-      store_row<D>(o + row * plan.o.token, attention.o[0], h, l > 0 ? 1 / l : 0.f,
-                   row < row_end && wanted[h]);
-      if (row < row_end && wanted[h] && lane % 4 == 0)
-        x.lse[static_cast<std::int64_t>(head) * plan.Nq + row] = (attention.m[0][h] + log2f(l)) * kLn2;
+      store_row<D>(o + row * plan.o.token, attention.o[0], h, l > 0 ? 1 / l : 0.f, wanted[h]);
+      if (wanted[h] && lane % 4 == 0)
+        x.lse[static_cast<std::int64_t>(rows.head) * plan.Nq + row] = (attention.m[0][h] + log2f(l)) * kLn2;
     }
-  };
-  attend_twice<Element>(attention, attend, write);
+  }
 #endif
 }
 
 /// Nothing, if the present device's code has no such kernel.
-template <int D, int Consumers = D == 64 ? 3 : 2, int Stages = D == 64 ? 4 : 3, int Resident = 1,
+template <int D, int Consumers = D == 64 ? 3 : 2, int Stages = D == 64 ? 6 : 4, int Resident = 1,
           class Element>
 std::optional<Status> launch_exact_attention_wgmma(const Plan& plan, const Tensors<Element>& x,
-                                                   const ExactShape& shape, cudaStream_t stream) {
+                                                   const Workspace<Element>& w, const ExactShape& shape,
+                                                   cudaStream_t stream) {
   constexpr int kRows = 64 * Consumers,
-                kBytes =
-                    sizeof(typename AttentionPipeline<D, Consumers, Stages, Resident, 1, false, Element>::Shared);
+                kBytes = sizeof(typename ExactAttention<D, Consumers, Stages, Resident, Element>::Shared);
   const auto kernel = exact_attention_wgmma_kernel<D, Consumers, Stages, Resident, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
-  const int blocks = (plan.Nq + shape.block - 1) / shape.block;
-  const dim3 grid(blocks * ((shape.block + kRows - 1) / kRows), plan.HQ());
-  kernel<<<grid, 128 * Consumers + 128, kBytes, stream>>>(plan, x, shape);
+  if (const Status status = cudaMemsetAsync(w.exact_tiles, 0, sizeof(*w.exact_tiles), stream);
+      status != cudaSuccess)
+    return status;
+  int multiprocessors = 0;
+  if (const Status status = count_multiprocessors(multiprocessors); status != cudaSuccess) return status;
+  const int tiles = plan.HQ() * ceil_div(plan.Nq, shape.block) * ceil_div(shape.block, kRows);
+  kernel<<<std::min(tiles, Resident * multiprocessors), 128 * Consumers + 128, kBytes, stream>>>(
+      plan, x, shape, tiles, w.exact_tiles);
   return cudaGetLastError();
 }
 

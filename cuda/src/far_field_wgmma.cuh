@@ -309,7 +309,7 @@ __global__ void MUSE_HOPPER_BOUNDS(2 * kQueryTile + 128, Resident)
     };
     typename Pipeline::Rows attention;
     attention.clear();
-    pipeline.template consume<Careful>(tiles, engine, attention, first_row < tile.queries, look);
+    pipeline.consume(tiles, engine, attention, first_row < tile.queries, Careful, look);
     attention.finish();
     const int rows[2] = {first_row + lane / 4, first_row + lane / 4 + 8};
     bool wanted[2] = {rows[0] < tile.queries, rows[1] < tile.queries};
@@ -341,11 +341,8 @@ template <bool Careful, int D, int Stages, int Resident, class Element>
 Status start_far_field_wgmma(const Plan& plan, const Tensors<Element>& x, const Workspace<Element>& w,
                              const Chunk& chunk, cudaStream_t stream) {
   const auto kernel = far_field_wgmma_kernel<D, Stages, Resident, Careful, Element>;
-  int device = 0, multiprocessors = 0;
-  if (const Status status = cudaGetDevice(&device); status != cudaSuccess) return status;
-  if (const Status status = cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device);
-      status != cudaSuccess)
-    return status;
+  int multiprocessors = 0;
+  if (const Status status = count_multiprocessors(multiprocessors); status != cudaSuccess) return status;
   using Types = FarField<D, Stages, Resident, Careful, Element>;
   const int grid = std::min(chunk.units * plan.level[chunk.level].query_tiles, Resident * multiprocessors);
   constexpr std::size_t kBytes = sizeof(typename Types::Shared);

@@ -68,8 +68,8 @@ template <class Element, class Mean>
 __global__ void __launch_bounds__(kMembersWarps* kWarp)
     means_kernel(const __grid_constant__ Plan plan, const Side side, const Element* x, const Strides strides,
                  const int heads, const int width, const std::int32_t* order, const std::int32_t* offsets,
-                 Mean* means, Mean* residuals, float* half_norms, const EmptyCluster empty,
-                 const int of_head, const Weights weights) {
+                 Mean* means, Mean* residuals, float* half_norms, const EmptyCluster empty, const int of_head,
+                 const Weights weights) {
   __shared__ float sums[kMembersWarps][256];
   const bool keys = side == Side::keys;
   const int clusters = keys ? plan.key_clusters : plan.query_clusters, N = keys ? plan.Nk : plan.Nq;
@@ -609,8 +609,7 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   const dim3 grid(static_cast<unsigned>(ceil_div(N, 256)),
                   static_cast<unsigned>((keys ? plan.HK() : plan.HQ()) * merged));
   merged_labels_kernel<<<grid, 256, 0, stream>>>(plan, side, windows.clusters, w.of_windows.labels,
-                                                 w.of_merging.labels,
-                                                 of_merging.Nk,
+                                                 w.of_merging.labels, of_merging.Nk,
                                                  keys ? workspace.labels_k : workspace.labels_q);
   return cudaGetLastError();
 }

@@ -183,7 +183,7 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
               mma(score[t][1], engine.a[t][kk], b[2], b[3], Element());
             }
           }
-        // Only a strictly better cluster replaces the best: ties go to the lowest index.
+          // Only a strictly better cluster replaces the best: ties go to the lowest index.
 #pragma unroll
         for (int u = 0; u < 2; ++u)
 #pragma unroll

@@ -143,6 +143,7 @@ template <class Element>
   place(w.retrieved_places, retrieved);
   place(w.failed_rows, tiles * (kQueryTile / 16));
   place(w.far_tiles, 1);
+  place(w.exact_tiles, 1);
   if (plan.order != ExpansionOrder::centroid) {
     place(w.k_tilde, pairs * D);
     place(w.v_tilde, pairs * Dv);

@@ -173,7 +173,7 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
   queued("clustering");
   check(launch_key_norms(plan, tensors, workspace, stream), "norms of keys");
   // Attend the diagonal blocks exactly.
-  check(launch_exact_attention(plan, tensors, stream), "diagonal blocks");
+  check(launch_exact_attention(plan, tensors, workspace, stream), "diagonal blocks");
   if (side_by_side) {
     side_streams.join(0, stream);
     side_streams.join(1, stream);

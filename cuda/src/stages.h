@@ -83,8 +83,8 @@ struct Workspace {
   float* key_sums = nullptr;         ///< [HK, run_rows, D + 8]
   float* query_sums = nullptr;       ///< [HQ, run_rows, D + 8]
   Element* key_centroids = nullptr;  ///< [HK, key_clusters, D] during k-means; then k̄ of the `centroid` order
-  /// What rounding took from key_centroids, or null: c = key_centroids + key_residuals. Passes of windows have
-  /// them (2.4): a token that changes its cluster there can change the clusters of all levels above.
+  /// What rounding took from key_centroids, or null: c = key_centroids + key_residuals. Passes of windows
+  /// have them (2.4): a token that changes its cluster there can change the clusters of all levels above.
   Element* key_residuals = nullptr;  ///< [HK, key_clusters, D]
   Element* value_means = nullptr;    ///< [HK, key_clusters, Dv] v̄ of the `centroid` order
   float* key_norms = nullptr;        ///< [HK, Nk] |k_n|² of the order `dipole_spread`
@@ -117,9 +117,10 @@ struct Workspace {
   /// queries a bit for each that failed.
   std::uint32_t* failed_rows = nullptr;
   FarTileCounts* far_tiles = nullptr;
-  std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
-  WindowTables<Element> windows;    ///< of plans with windows
-  float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
+  std::int32_t* exact_tiles = nullptr;  ///< [1] tiles of queries that exact attention has begun
+  std::uint64_t* draws = nullptr;       ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;        ///< of plans with windows
+  float* key_covariance = nullptr;      ///< [HK, blocks, D, D] of the key metric
   /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
   float* metric_centroids = nullptr;
 };
@@ -187,7 +188,8 @@ Status cluster_queries(const Plan& plan, const Tensors<Element>& tensors, const 
 
 /// exact_attention.cu: (1.1) the diagonal blocks, into o and lse of the call.
 template <class Element>
-Status launch_exact_attention(const Plan& plan, const Tensors<Element>& tensors, cudaStream_t stream);
+Status launch_exact_attention(const Plan& plan, const Tensors<Element>& tensors,
+                              const Workspace<Element>& workspace, cudaStream_t stream);
 
 /// tilted_summaries.cu: |k_n|² into key_norms, for (3.8); of the order `dipole_spread`, nothing otherwise.
 template <class Element>
