@@ -323,6 +323,62 @@ TEST_CASE("k-means: seeds are the reference's tokens") {
   check_seeds<__half>("123456789");
 }
 
+/// |k_n|² of every key of a block, however its label came about.
+template <class Element>
+void check_norms(const InputSizes& sizes, Config config, bool labels_given, std::uint64_t seed) {
+  set_option(config, "order", "dipole_spread");
+  const Inputs inputs = random_inputs<Element>(sizes, seed);
+  Stages<Element> stages(inputs, config);
+  const auto& plan = stages.plan;
+  const auto& w = stages.workspace;
+  if (labels_given) {
+    const auto count = static_cast<std::size_t>(plan.HK() * plan.levels * plan.Nk);
+    stages.put(w.labels_k, std::vector<std::int32_t>(count, 0));
+  }
+  MUSE_CUDA_REQUIRE(muse::cuda::cluster_keys(plan, stages.tensors, w, labels_given, nullptr));
+  const std::vector<float> norms = stages.get(w.key_norms, std::int64_t{plan.HK()} * plan.Nk);
+  stages.check_sentinels();
+  std::vector<double> found, truth;
+  for (Index head = 0; head < plan.HK(); ++head)
+    for (Index m = 0; m < plan.levels; ++m)
+      for (std::int32_t t = 0; t < plan.level[m].blocks; ++t) {
+        const muse::cuda::TokenSpan span = block_tokens(plan, plan.level[m], t, Side::keys);
+        for (Index n = span.begin; n < span.begin + span.count; ++n) {
+          found.push_back(static_cast<double>(norms[static_cast<std::size_t>(head * plan.Nk + n)]));
+          truth.push_back(inputs.k[static_cast<std::size_t>(head)].row(n).squaredNorm());
+        }
+      }
+  double worst = 0;
+  for (std::size_t n = 0; n < found.size(); ++n)
+    worst = std::isfinite(found[n]) ? std::max(worst, std::abs(found[n] / truth[n] - 1)) : 1e9;
+  // D squares, summed in float32.
+  const double bound = 0x1p-24 * static_cast<double>(sizes.D);
+  print_line(
+      worst <= bound,
+      "norms: " + type_name<Element>() + " D=" + std::to_string(sizes.D) + " " +
+          std::string(name_of(config.mode)) + " sample " + get_option(config, "sample") + " window " +
+          get_option(config, "cluster-window") + (labels_given ? " labels given" : ""),
+      std::to_string(found.size()) + " keys, worst " + std::to_string(worst / bound) + " of the bound");
+  CHECK(!found.empty());
+  CHECK(worst <= bound);
+}
+
+TEST_CASE("k-means: norms of keys") {
+  MUSE_NEEDS_GPU();
+  const Config acausal = config_of({{"mode", "acausal"}, {"clusters", "300"}}),
+               causal = config_of({{"clusters", "20"}, {"block", "128"}, {"passes", "2"}, {"sample", "4"}}),
+               windows = config_of({{"clusters", "20"}, {"block", "64"}, {"cluster-window", "256"}}),
+               spatial = config_of({{"clusters", "20"}, {"block", "128"}, {"cluster-by", "spatial"}});
+  for (const bool labels_given : {false, true})
+    for (const Config& config : {acausal, causal, windows, spatial})
+      for (const Index D : {24, 64, 128}) {
+        const InputSizes sizes{.Nq = 1025, .Nk = 1025, .D = D, .Dv = D, .heads_q = 4, .heads_kv = 2};
+        check_norms<__nv_bfloat16>(sizes, config, labels_given, 60);
+        check_norms<__half>(sizes, config, labels_given, 61);
+        check_norms<float>(sizes, config, labels_given, 62);
+      }
+}
+
 TEST_CASE("k-means: more random numbers than the generator's state holds") {
   MUSE_NEEDS_GPU();
   const Config config = config_of({{"mode", "acausal"}, {"clusters", "1000"}, {"seed", "42"}});

@@ -73,17 +73,17 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     const int n = threadIdx.x % 128;
     // Thread 0 asks ahead: the answer takes long.
     int ahead = 0, turn = 0;
+    int last = -1, last_but_one = -1;  // tiles that were brought: the latter to the slot that comes next
     // All ends when both slots have held no tile, one after the other: then none can come again.
     int without_tile = 0;
     if (n == 0) ahead = atomicAdd(next_tile, 1);
     while (without_tile < 2) {
       // A slot that is free again says how its last tile went.
       pipeline.await_slot();
-      const int here = pipeline.slot.stage;
       std::uint32_t failed = 0;
-      for (int warp = 0; warp < 4 * Consumers; ++warp) failed |= shared.failed_rows[here][warp];
-      ExactTile tile{.number = -1, .again = failed != 0};
-      if (tile.again != 0) tile.number = shared.tile[here].number;
+      for (int warp = 0; warp < 4 * Consumers; ++warp)
+        failed |= shared.failed_rows[pipeline.slot.stage][warp];
+      ExactTile tile{.number = failed != 0 ? last_but_one : -1, .again = failed != 0};
       // Take the next tile; a block that the sequence ends in has some without queries.
       for (bool more = tile.again == 0; more; turn ^= 1) {
         if (n == 0) {
@@ -97,6 +97,8 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
       }
       without_tile = tile.number < 0 ? without_tile + 1 : 0;
       if (without_tile == 2) tile.number = -2;
+      last_but_one = last;
+      last = tile.number;
       const ExactRows rows(plan, shape, kRows, max(tile.number, 0));
       const Element* const q = head_rows(x.q, plan.q, plan.heads_q, rows.head);
       pipeline.produce_queries(tile.number < 0 ? 0 : rows.count(), q + rows.row_begin * plan.q.token,

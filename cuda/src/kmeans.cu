@@ -523,6 +523,7 @@ Status label_afresh(const Plan& plan, const Tensors<Element>& tensors, const Wor
   // The passes look at a sample, whose labels and order do not matter afterwards.
   const Plan sampled = plan.sample > 1 ? sample_plan(plan) : plan;
   Workspace<Element> passing = workspace;
+  passing.key_norms = nullptr;  // for the final assignment
   if (plan.sample > 1) {
     passing.labels_k = workspace.sample_labels_k;
     passing.labels_q = workspace.sample_labels_q;
@@ -614,6 +615,13 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   return cudaGetLastError();
 }
 
+// Whether the assignment of keys on the tensor cores takes their norms by the way, of all levels.
+template <class Element>
+bool has_norms_with_labels(const Plan& plan, bool labels_given) {
+  if (labels_given || plan.clustering != Clustering::kmeans || plan.window > 0) return false;
+  return has_tensor_cores<Element> && with_tuned_dim(plan, [](auto) { return cudaSuccess; }).has_value();
+}
+
 // Labels of the keys, or of the home's queries, of all levels; sorted. `summed` as in label_afresh.
 template <class Element>
 Status label_and_sort(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
@@ -636,6 +644,8 @@ template <class Element>
 Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     bool labels_given, cudaStream_t stream) {
   MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::keys, labels_given, nullptr, stream));
+  if (!has_norms_with_labels<Element>(plan, labels_given))
+    MUSE_TRY(launch_key_norms(plan, tensors, workspace, stream));
   if (plan.order != ExpansionOrder::centroid) return cudaSuccess;
   MUSE_TRY(launch_means(plan, tensors, workspace, Side::keys, EmptyCluster::zero, plan.levels, stream));
   return launch_value_means(plan, tensors, workspace, stream);

@@ -86,7 +86,8 @@ struct LabelSums {
 /// (2.1) The nearest centroid of each token. Centroids stay in shared memory, `Clusters` at a time, while the
 /// tokens pass. The accumulator starts at -|c|²/2: the product's end is the score. Centroids of two `Parts`
 /// have residuals, `Clusters` rows further on: their products are added. With SumRows > 0 each warp sums the
-/// tokens of 16 SumRows clusters besides, and all warps together those of the block's.
+/// tokens of 16 SumRows clusters besides, and all warps together those of the block's. Keys have their norms
+/// taken by the way, if there is a table for them.
 template <int D, int M, int Warps, int Clusters, int Parts, int SumRows, class Element>
 __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
     assign_kernel(const __grid_constant__ Plan plan, Tensors<Element> tensors, Workspace<Element> w,
@@ -125,6 +126,9 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
                          (std::int64_t{head} * plan.levels + run.level) * (keys ? plan.Nk : plan.Nq) +
                          first_token;
 
+  float* const key_norms =
+      keys && w.key_norms != nullptr ? w.key_norms + std::int64_t{head} * plan.Nk + first_token : nullptr;
+
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   LabelSums<D, (SumRows > 0 ? SumRows : 1), Element> label_sums(warp * 16 * SumRows);
   const auto copy_tokens = [&](int first, int buffer) {
@@ -154,6 +158,21 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
       __syncthreads();
       MmaEngine<D, M, Element> engine;
       engine.template load_queries<kRows>(tokens_shared + buffer * Tokens::kBytes, warp * M * 16);
+      if (key_norms != nullptr && c0 == 0) {
+#pragma unroll
+        for (int t = 0; t < M; ++t)
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            float norm = 0;
+#pragma unroll
+            for (int kk = 0; kk < D / 16; ++kk)
+              norm = add_square(add_square(norm, engine.a[t][kk][h], Element()), engine.a[t][kk][h + 2],
+                                Element());
+            norm = quad_sum(norm);
+            const int token = first + (warp * M + t) * 16 + lane / 4 + h * 8;
+            if (lane % 4 == 0 && token < count) key_norms[token] = norm;
+          }
+      }
       float best[M][2];
       int cluster[M][2];
 #pragma unroll

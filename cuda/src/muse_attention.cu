@@ -171,7 +171,6 @@ void run(Plan plan, const Shape& shape, const Arguments& arguments) {
         "clustering of queries");
   check(launch_query_tiles(plan, workspace, queries_stream), "tiles of queries");
   queued("clustering");
-  check(launch_key_norms(plan, tensors, workspace, stream), "norms of keys");
   // Attend the diagonal blocks exactly.
   check(launch_exact_attention(plan, tensors, workspace, stream), "diagonal blocks");
   if (side_by_side) {

@@ -178,7 +178,7 @@ Status launch_pass(const Plan& plan, const Tensors<Element>& tensors, const Work
                    Side side, cudaStream_t stream);
 
 /// kmeans.cu: (2.2) labels, order, offsets and centroids of the keys, or of the queries of homes and blocks.
-/// `labels_given`: the labels are there already.
+/// `labels_given`: the labels are there already. Of keys also the norms, for the order `dipole_spread`.
 template <class Element>
 Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     bool labels_given, cudaStream_t stream);

@@ -32,6 +32,12 @@ __device__ __forceinline__ float2 unpack(std::uint32_t pair, __nv_bfloat16) {
   return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(pair));
 }
 
+/// sum + |a|² of a pair.
+template <class Element>
+__device__ __forceinline__ float add_square(float sum, std::uint32_t a, Element) {
+  const float2 x = unpack(a, Element());
+  return fmaf(x.x, x.x, fmaf(x.y, x.y, sum));
+}
 /// sum + |a - b|² of two pairs.
 template <class Element>
 __device__ __forceinline__ float add_squared_difference(float sum, std::uint32_t a, std::uint32_t b,

@@ -11,6 +11,9 @@
 
 namespace muse::cuda {
 
+/// Thread blocks that share a multiprocessor.
+inline constexpr int kSummaryResident = 2;
+
 template <class Pipeline, int Stages>
 struct SummaryShared {
   typename Pipeline::Shared pipeline;
@@ -20,12 +23,12 @@ struct SummaryShared {
 };
 
 template <int D, int Stages, class Element>
-__global__ void MUSE_HOPPER_BOUNDS(256, 2)
+__global__ void MUSE_HOPPER_BOUNDS(256, kSummaryResident)
     tilted_summaries_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, Workspace<Element> w,
-                                  Chunk chunk) {
+                                  Chunk chunk, int clusters_at_once) {
 #if MUSE_HOPPER
   using Engine = WgmmaEngine<D, Element>;
-  using Pipeline = AttentionPipeline<D, 1, Stages, 2, 1, true, Element>;
+  using Pipeline = AttentionPipeline<D, 1, Stages, kSummaryResident, 1, true, Element>;
   constexpr int kKeys = Pipeline::kKeys;
   using Shared = SummaryShared<Pipeline, Stages>;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
@@ -38,8 +41,8 @@ __global__ void MUSE_HOPPER_BOUNDS(256, 2)
   const int head = (chunk.first_unit + chunk_unit) / level.blocks,
             block = (chunk.first_unit + chunk_unit) % level.blocks;
   const int kv = plan.key_head(head);
-  const int i_begin = blockIdx.x * 64, j_begin = blockIdx.y * kSummaryRun;
-  const int run = min(kSummaryRun, level.Ck - j_begin);
+  const int i_begin = blockIdx.x * 64, j_begin = blockIdx.y * clusters_at_once;
+  const int run = min(clusters_at_once, level.Ck - j_begin);
   const std::int32_t* key_offsets =
       w.key_offsets + first_offset(plan, level, kv, block, Side::keys) + j_begin;
   static_assert(kSummaryRun <= kWarp);
@@ -169,12 +172,19 @@ std::optional<Status> launch_tilted_summaries_wgmma(const Plan& plan, const Tens
                                                     const Workspace<Element>& w, const Chunk& chunk,
                                                     cudaStream_t stream) {
   const Level& level = plan.level[chunk.level];
-  constexpr int kBytes = sizeof(SummaryShared<AttentionPipeline<D, 1, Stages, 2, 1, true, Element>, Stages>);
+  constexpr int kBytes =
+      sizeof(SummaryShared<AttentionPipeline<D, 1, Stages, kSummaryResident, 1, true, Element>, Stages>);
   const auto kernel = tilted_summaries_wgmma_kernel<D, Stages, Element>;
   if (!has_hopper_code(kernel)) return std::nullopt;
   if (const Status status = allow_shared_memory(kernel, kBytes); status != cudaSuccess) return status;
-  const dim3 grid(ceil_div(level.Cq, 64), ceil_div(level.Ck, kSummaryRun), chunk.units);
-  kernel<<<grid, 256, kBytes, stream>>>(plan, x, w, chunk);
+  // Runs of key clusters are shorter where there are few thread blocks otherwise.
+  int multiprocessors = 0;
+  if (const Status status = count_multiprocessors(multiprocessors); status != cudaSuccess) return status;
+  const int others = ceil_div(level.Cq, 64) * chunk.units;
+  int run = std::min(kSummaryRun, level.Ck);
+  while (run > 1 && others * ceil_div(level.Ck, run / 2) <= kSummaryResident * multiprocessors) run /= 2;
+  const dim3 grid(ceil_div(level.Cq, 64), ceil_div(level.Ck, run), chunk.units);
+  kernel<<<grid, 256, kBytes, stream>>>(plan, x, w, chunk, run);
   return cudaGetLastError();
 }
 
