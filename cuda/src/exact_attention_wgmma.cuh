@@ -171,9 +171,11 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     bool wanted[2] = {mine < rows.count(), mine + 8 < rows.count()};
     if constexpr (!kAlwaysCareful) {
       std::uint32_t& failed_rows = shared.failed_rows[pipeline.slot.stage][threadIdx.x / 32];
+      // Lane 0 alone reads and writes the word.
+      const std::uint32_t before = __shfl_sync(kAllLanes, again && lane == 0 ? failed_rows : 0, 0);
       bool failed[2] = {};
       for (int h = 0; h < 2; ++h) {
-        if (again) wanted[h] = wanted[h] && (failed_rows >> (lane / 4 * 4 + h) & 1) != 0;
+        if (again) wanted[h] = wanted[h] && (before >> (lane / 4 * 4 + h) & 1) != 0;
         failed[h] = !again && wanted[h] && attention.overflows(0, h);
         wanted[h] = wanted[h] && !failed[h];
       }
