@@ -157,8 +157,9 @@ def all_cases():
               settings("S/256", "S/256", 0, 1, 8, block=2048, **spread),
               settings("S/1024", "S/256", 0, 0, 8, block=2048, order="dipole")], 2, 0.030),
         Case("64k causal", "causal", 65536, 8, "source64k", 65536,
-             [long(), long("7,4,3,1", "S/256:16:128", "S/128:32:256"), long("16,10,6,3", "S/128:16:256", "S/128:32:256"),
-              long("16,8", "S/64", "S/128", block=16384), long(0, 32, 64)], 5, 0.08),
+             [long(), long("7,4,3,1", "S/256:16:128", "S/128:32:256"), long("9,6,4,2", "S/256:16:128", "S/128:32:256"),
+              long("16,10,6,3", "S/128:16:256", "S/128:32:256"), long("16,8", "S/64", "S/128", block=16384),
+              long(0, 32, 64)], 5, 0.08),
         Case("128k causal", "causal", 131072, 8, None, 0, [long()], 7),
         Case("1M causal", "causal", 1048576, 8, None, 0, [long()], None, cudnn=False),
     ]
