@@ -42,7 +42,7 @@ template <int D, int Consumers, int Stages, int Resident, int Slots, bool Beside
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
   static constexpr int kThreads = 128 * Consumers + 128;
-  static constexpr int kProducerRegisters = Slots == 1 ? 32 : !Beside ? 32 : Resident == 1 ? 96 : 48;
+  static constexpr int kProducerRegisters = Slots == 1 || !Beside ? 32 : Resident == 1 ? 96 : 48;
   // Every thread starts with the same number; what the copying warpgroup gives up, the others take.
   static constexpr int kStartRegisters = 65536 / Resident / kThreads / 8 * 8;
   static constexpr int kConsumerRegisters =

@@ -2,9 +2,8 @@
 // the keys that one more copies.
 //
 // Launch:    as many thread blocks as fit, 128 (Consumers + 1) threads each; D 64 or 128. Each takes one tile
-// of
-//            64 Consumers queries after the other; the copying warpgroup is ahead of the others: while they
-//            work on the last keys of one tile and write its results, it copies the next one's.
+//            of 64 Consumers queries after the other; the copying warpgroup is ahead: while the others work
+//            on the last keys of one tile and write its results, it copies the next one's.
 // Reference: reference_cpu/src/exact_attention.cpp    Test: tests/test_cuda_exact_attention.cpp
 #pragma once
 
