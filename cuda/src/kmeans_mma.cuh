@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
             score[t][u][0] = score[t][u][2] = norm.x, score[t][u][1] = score[t][u][3] = norm.y;
         }
 #pragma unroll
-        for (int part = 0; part < Parts; ++part)
+        for (int part = 0; part < Parts; ++part) {
 #pragma unroll
           for (int kk = 0; kk < D / 16; ++kk) {
             const int row = part * Clusters + n * 8 + lane / 16 * 8 + lane % 8;
@@ -202,7 +202,8 @@ __global__ void __launch_bounds__(32 * Warps, (SumRows > 1 ? 12 : 16) / Warps)
               mma(score[t][1], engine.a[t][kk], b[2], b[3], Element());
             }
           }
-          // Only a strictly better cluster replaces the best: ties go to the lowest index.
+        }
+        // Only a strictly better cluster replaces the best: ties go to the lowest index.
 #pragma unroll
         for (int u = 0; u < 2; ++u)
 #pragma unroll
@@ -257,6 +258,11 @@ inline int most_clusters(const Plan& plan, Side side) {
   return most;
 }
 
+template <class Element>
+bool has_residuals(const Workspace<Element>& w, Side side) {
+  return (side == Side::keys ? w.key_residuals : w.query_residuals) != nullptr;
+}
+
 template <int D, int Warps, int Clusters, int Parts, int SumRows, class Element>
 Status launch_assign_with(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& w,
                           Side side, int most, cudaStream_t stream) {
@@ -280,7 +286,7 @@ Status launch_assign_mma(const Plan& plan, const Tensors<Element>& tensors, cons
   constexpr int kWarps = D <= 64 ? 4 : 8;
   constexpr int kHalf = kAssignClusters / 2;
   const int most = most_clusters(plan, side);
-  if ((side == Side::keys ? w.key_residuals : w.query_residuals) != nullptr)
+  if (has_residuals(w, side))
     return launch_assign_with<D, kWarps, kHalf, 2, 0>(plan, tensors, w, side, most, stream);
   if (most <= kHalf) return launch_assign_with<D, kWarps, kHalf, 1, 0>(plan, tensors, w, side, most, stream);
   return launch_assign_with<D, kWarps, kAssignClusters, 1, 0>(plan, tensors, w, side, most, stream);
@@ -292,7 +298,7 @@ template <int D, class Element>
 std::optional<Status> launch_assign_and_sum_mma(const Plan& plan, const Tensors<Element>& tensors,
                                                 const Workspace<Element>& w, Side side, cudaStream_t stream) {
   const int most = most_clusters(plan, side);
-  if ((side == Side::keys ? w.key_residuals : w.query_residuals) != nullptr) return std::nullopt;
+  if (has_residuals(w, side)) return std::nullopt;
   if constexpr (D <= 64) {
     if (most <= 64) return launch_assign_with<D, 4, 64, 1, 1>(plan, tensors, w, side, most, stream);
     if (most <= 128) return launch_assign_with<D, 4, 128, 1, 2>(plan, tensors, w, side, most, stream);
