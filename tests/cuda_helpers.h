@@ -34,6 +34,20 @@ inline void take_fresh_seed() {
   static_cast<void>(done);
 }
 
+/// MUSE_TEST_SEED is `seed` while this lives.
+class FixedSeed {
+ public:
+  explicit FixedSeed(const char* seed) : before_(std::to_string(base_seed())) {
+    setenv("MUSE_TEST_SEED", seed, 1);
+  }
+  FixedSeed(const FixedSeed&) = delete;
+  FixedSeed& operator=(const FixedSeed&) = delete;
+  ~FixedSeed() { setenv("MUSE_TEST_SEED", before_.c_str(), 1); }
+
+ private:
+  std::string before_;
+};
+
 /// Opens every GPU test: without a GPU it is skipped, which CTest reports as such; MUSE_REQUIRE_GPU=1 fails
 /// it.
 inline bool gpu_missing() {

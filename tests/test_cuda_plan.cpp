@@ -89,7 +89,7 @@ TEST_CASE("workspace: arrays lie apart, and within its size") {
             w.query_centroids, w.value_means, w.key_covariance, w.metric_centroids,
             w.draws,           w.L,           w.bias,           w.retrieved,
             w.k_tilde,         w.v_tilde,     w.query_tiles,    w.retrieved_places,
-            w.failed_rows,     w.far_tiles,   w.key_counts,     w.query_counts,
+            w.exact_tiles,     w.far_tiles,   w.key_counts,     w.query_counts,
             w.key_sums,        w.query_sums,  w.key_half_norms, w.query_half_norms};
         if (w.home_offsets != w.query_offsets) pointers.push_back(w.home_offsets);
         CHECK((w.home_offsets == w.query_offsets) == (config.mode != Mode::causal));

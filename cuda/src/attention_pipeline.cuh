@@ -33,11 +33,53 @@ struct KeyTables {
   std::uint32_t k_stride, v_stride;
 };
 
+/// What a slot for a tile of queries holds.
+enum class SlotWork : std::int32_t {
+  tile,   ///< a new one
+  again,  ///< the one before it, whose failed rows are done again, with care
+  none,   ///< nothing
+  end     ///< nothing, and no more will come
+};
+
+/// The numbers 0, 1, 2, … of a launch's tiles, which its thread blocks take one by one. Which thread block
+/// works on a tile shows in no bit.
+class TileCounter {
+ public:
+  /// `next` in memory is zero before the launch; `taken` is memory of the copying warpgroup.
+  __device__ TileCounter(std::int32_t* next, std::int32_t (&taken)[2]) : next_(next), taken_(taken) {
+    if (threadIdx.x % 128 == 0) ahead_ = atomicAdd(next_, 1);
+  }
+  /// The next number; it may be beyond the last tile. By all threads of the copying warpgroup, which wait for
+  /// each other here.
+  [[nodiscard]] __device__ __forceinline__ int take() {
+    // One thread has asked ahead: the answer takes long.
+    if (threadIdx.x % 128 == 0) {
+      taken_[turn_] = ahead_;
+      ahead_ = atomicAdd(next_, 1);
+    }
+    asm volatile("bar.sync 3, 128;" ::: "memory");
+    const int number = taken_[turn_];
+    turn_ ^= 1;
+    return number;
+  }
+
+ private:
+  std::int32_t* next_;
+  std::int32_t (&taken_)[2];
+  int ahead_ = 0, turn_ = 0;
+};
+
 /// The ring, and the two sides of it. `Consumers` warpgroups of 64 queries, then one that copies. Registers
 /// move from the latter to the former; `Resident` thread blocks share a multiprocessor's. Every key that is
 /// copied serves all consumers: with many thread blocks on few rows each, the second-level cache is the
 /// limit. `Slots` tiles of queries have a place: with two, the next tile's are copied while one's are worked
 /// on. `Beside`: something goes with each key that threads read themselves; the tensor cores read the rest.
+///
+/// With two slots a thread block goes from tile to tile of queries (produce_tiles). It attends without
+/// looking at maxima, which is much of the work, once each row has seen a key, and writes the rows where that
+/// went well. A tile that has rows whose logits rose by some 40 units beyond their first ones comes again in
+/// its slot, and is done with care, for those rows alone: a row's bits never depend on other rows. Weights of
+/// float16 would overflow early: always with care.
 template <int D, int Consumers, int Stages, int Resident, int Slots, bool Beside, class Element>
 struct AttentionPipeline {
   static constexpr int kKeys = 64;
@@ -49,6 +91,7 @@ struct AttentionPipeline {
       (kStartRegisters * (Consumers + 1) - kProducerRegisters) / Consumers / 8 * 8;
   static_assert(kStartRegisters > kProducerRegisters && kConsumerRegisters <= 256);
   static constexpr int kTile = SwizzledTile<D, kKeys>::kBytes;
+  static constexpr bool kAlwaysCareful = !std::is_same_v<Element, __nv_bfloat16>;
   static constexpr int kReleases = Beside ? 128 : 4;  // arrivals by which a consumer gives a tile back
   struct Shared {
     unsigned char q[Slots][Consumers][SwizzledTile<D, 64>::kBytes];
@@ -57,6 +100,10 @@ struct AttentionPipeline {
     unsigned char ones[WgmmaEngine<D, Element>::kOnesBytes + 16];
     std::uint64_t full[Stages], empty[Stages];
     std::uint64_t q_full[Slots], q_empty[Slots];
+    SlotWork work[Slots];
+    /// Of each warp's rows that failed a bit: row 8 h + g of them has bit 4 g + h.
+    std::uint32_t failed_rows[Slots][4 * Consumers];
+    std::int32_t taken[2];  ///< of TileCounter
   };
 
   using Rows = SoftmaxRows<D, 1, WgmmaEngine<D, Element>::kSums>;
@@ -85,6 +132,7 @@ struct AttentionPipeline {
     for (int x = threadIdx.x; x < WgmmaEngine<D, Element>::kOnesBytes / 4; x += kThreads)
       reinterpret_cast<std::uint32_t*>(shared.ones)[x] = pack(1, 1, Element());
     WgmmaEngine<D, Element>::publish_copies();
+    if (threadIdx.x < Slots * 4 * Consumers) shared.failed_rows[0][threadIdx.x] = 0;
     if (threadIdx.x == 0) {
       for (int stage = 0; stage < Stages; ++stage) {
         barrier_init(shared_address(&shared.full[stage]), 128);  // the copies of each copying thread
@@ -151,12 +199,39 @@ struct AttentionPipeline {
     produce(tiles, find, tables, [](int, int, int, std::uint32_t) {});
   }
 
-  /// The copying warpgroup: brings the next tile of queries to its slot. Thread n has the `token` of query n,
-  /// which is at q + token · stride bytes; there are `queries`. write(slot), by all threads, writes what goes
-  /// with them to places of that slot.
-  template <class Write>
-  __device__ __forceinline__ void produce_queries(int queries, std::int32_t token, const void* q,
-                                                  std::uint32_t stride, Write write) {
+  /// The copying warpgroup: brings one tile of queries after the other, and their keys. look_ahead(), which
+  /// makes the warpgroup's threads wait for each other, finds the next tile: whether there is one. It does so
+  /// before the keys of the tile at hand are copied. copy_queries(slot) copies the queries of the tile that
+  /// it found and writes what goes with them to places of that slot; copy_keys(slot) produces the slot's
+  /// keys, once or again.
+  template <class LookAhead, class CopyQueries, class CopyKeys>
+  __device__ __forceinline__ void produce_tiles(LookAhead look_ahead, CopyQueries copy_queries,
+                                                CopyKeys copy_keys) {
+    bool more = look_ahead();
+    // All ends when both slots have held nothing, one after the other: then nothing can come again.
+    for (int empty = 0; empty < Slots;) {
+      const int stage = slot.stage;
+      barrier_wait(shared_address(&shared.q_empty[stage]), slot.parity ^ 1);
+      // A slot that is free again says how its last tile went.
+      std::uint32_t failed = 0;
+      for (int warp = 0; warp < 4 * Consumers; ++warp) failed |= shared.failed_rows[stage][warp];
+      const SlotWork work = failed != 0 ? SlotWork::again : more ? SlotWork::tile : SlotWork::none;
+      empty = work == SlotWork::none ? empty + 1 : 0;
+      if (work == SlotWork::tile) copy_queries(stage);
+      if (threadIdx.x % 128 == 0) shared.work[stage] = empty == Slots ? SlotWork::end : work;
+      // Once this thread's copies have landed, and its writes.
+      barrier_arrive_after_copies(shared_address(&shared.q_full[stage]));
+      barrier_arrive(shared_address(&shared.q_full[stage]));
+      slot.advance();
+      if (work == SlotWork::tile) more = look_ahead();
+      if (work != SlotWork::none) copy_keys(stage);
+    }
+  }
+
+  /// The copying warpgroup: queries that lie anywhere. Thread n has the `token` of query n, which is at
+  /// q + token · stride bytes; there are `queries`.
+  __device__ __forceinline__ void copy_queries_of(int queries, std::int32_t token, const void* q,
+                                                  std::uint32_t stride) {
     static_assert(Consumers <= 2, "a thread a query");
     constexpr int kPieces = D / 8, kRows = 32 / kPieces;
     const int first = threadIdx.x % 128 / 32 * 32;  // of this warp's queries
@@ -164,47 +239,27 @@ struct AttentionPipeline {
     // that are short.
     int lane = threadIdx.x % 32;
     asm volatile("" : "+r"(lane));
-    await_slot();
     const std::uint32_t q_shared = shared_address(shared.q[slot.stage][first / 64]) +
                                    SwizzledTile<D, 64>::offset(first % 64 + lane / kPieces, lane % kPieces);
-    if (first < queries) {
+    if (first >= queries) return;
 #pragma unroll
-      for (int pass = 0; pass < 32 / kRows; ++pass) {
-        const int n = pass * kRows + lane / kPieces;
-        const std::int32_t row = __shfl_sync(0xffffffffu, token, n);
-        const char* const from =
-            static_cast<const char*>(q) + std::int64_t{row} * stride + lane % kPieces * 16;
-        copy_async(SwizzledTile<D, 64>::further(q_shared, pass * kRows), from, first + n < queries);
-      }
+    for (int pass = 0; pass < 32 / kRows; ++pass) {
+      const int n = pass * kRows + lane / kPieces;
+      const std::int32_t row = __shfl_sync(0xffffffffu, token, n);
+      const char* const from = static_cast<const char*>(q) + std::int64_t{row} * stride + lane % kPieces * 16;
+      copy_async(SwizzledTile<D, 64>::further(q_shared, pass * kRows), from, first + n < queries);
     }
-    write(slot.stage);
-    publish_slot();
   }
   /// The same for queries that lie one behind the other, from q on. Places behind them become zero.
-  template <class Write>
-  __device__ __forceinline__ void produce_queries(int queries, const void* q, std::uint32_t stride,
-                                                  Write write) {
+  __device__ __forceinline__ void copy_queries_from(int queries, const void* q, std::uint32_t stride) {
     constexpr int kPieces = D / 8, kRows = 128 / kPieces;
     const int n = threadIdx.x % 128, piece = n % kPieces;
-    await_slot();
 #pragma unroll 4
-    for (int row = n / kPieces; row < 64 * Consumers && queries > 0; row += kRows)
+    for (int row = n / kPieces; row < 64 * Consumers; row += kRows)
       copy_async(
           shared_address(shared.q[slot.stage][row / 64]) + SwizzledTile<D, 64>::offset(row % 64, piece),
           static_cast<const char*>(q) + std::int64_t{min(row, queries - 1)} * stride + piece * 16,
           row < queries);
-    write(slot.stage);
-    publish_slot();
-  }
-  /// The copying warpgroup: waits until the next slot is free.
-  __device__ __forceinline__ void await_slot() {
-    barrier_wait(shared_address(&shared.q_empty[slot.stage]), slot.parity ^ 1);
-  }
-  /// The copying warpgroup: gives the slot to the others, once its copies have landed.
-  __device__ __forceinline__ void publish_slot() {
-    barrier_arrive_after_copies(shared_address(&shared.q_full[slot.stage]));
-    barrier_arrive(shared_address(&shared.q_full[slot.stage]));
-    slot.advance();
   }
 
   /// A consuming warpgroup, before it consumes: takes its registers.
@@ -231,14 +286,36 @@ struct AttentionPipeline {
     asm volatile("bar.sync %0, 128;" ::"r"(1 + group()) : "memory");
     return {q_shared};
   }
-  /// A consuming warpgroup: waits for the next tile of queries, its own in the result; what was written
-  /// beside them is in the places of `slot`.
+  /// A consuming warpgroup: waits for what comes to the next slot, its own queries in the result; what was
+  /// written beside them is in the places of `slot`.
   [[nodiscard]] __device__ __forceinline__ WgmmaEngine<D, Element> await_queries() {
     barrier_wait(shared_address(&shared.q_full[slot.stage]), slot.parity);
     WgmmaEngine<D, Element>::publish_copies();
     return {shared_address(shared.q[slot.stage][group()])};
   }
-  /// A consuming warpgroup: is done with that tile of queries.
+  [[nodiscard]] __device__ __forceinline__ SlotWork work() const {
+    return shared.work[slot.stage];
+  }
+  /// A consuming warpgroup: has attended; says which rows failed. wanted[h]: whether there is a row 8 h +
+  /// lane / 4 of this warp; becomes whether it is to be written.
+  __device__ __forceinline__ void judge_rows(const Rows& attention, bool again, bool (&wanted)[2]) {
+    if constexpr (!kAlwaysCareful) {
+      const int lane = threadIdx.x % 32;
+      std::uint32_t& failed_rows = shared.failed_rows[slot.stage][threadIdx.x / 32];
+      // Lane 0 alone reads and writes the word.
+      const std::uint32_t before = __shfl_sync(0xffffffffu, again && lane == 0 ? failed_rows : 0, 0);
+      bool failed[2] = {};
+      for (int h = 0; h < 2; ++h) {
+        if (again) wanted[h] = wanted[h] && (before >> (lane / 4 * 4 + h) & 1) != 0;
+        failed[h] = !again && wanted[h] && attention.overflows(0, h);
+        wanted[h] = wanted[h] && !failed[h];
+      }
+      const std::uint32_t bits =
+          __ballot_sync(0xffffffffu, (lane % 4 == 0 && failed[0]) || (lane % 4 == 1 && failed[1]));
+      if (lane == 0) failed_rows = bits;
+    }
+  }
+  /// A consuming warpgroup: is done with what the slot holds.
   __device__ __forceinline__ void release_queries() {
     barrier_arrive(shared_address(&shared.q_empty[slot.stage]));
     slot.advance();
@@ -261,11 +338,11 @@ struct AttentionPipeline {
   /// t, which lies in that stage of the ring, into logits, and says by what they are to be multiplied to be
   /// in units of log 2. Where a thread block has the multiprocessor for itself, the warps work on the next
   /// tile's weights while the tensor cores multiply one tile's weights by its values. Several leave that to
-  /// each other, and save the registers. `careful`: every tile's maximum is looked at. Otherwise only until
+  /// each other, and save the registers. `again`: every tile's maximum is looked at. Otherwise only until
   /// each row has seen a key; see SoftmaxRows::overflows.
   template <class Look>
   __device__ __forceinline__ void consume(int tiles, const WgmmaEngine<D, Element>& engine, Rows& attention,
-                                          bool warp_has_rows, bool careful, Look look) {
+                                          bool warp_has_rows, bool again, Look look) {
     float s[1][kKeys / 8][4], factor[1][2];
     std::uint32_t weights[kKeys / 16][4];
     bool settled = false;
@@ -276,7 +353,7 @@ struct AttentionPipeline {
         const float scale = look(t, place.stage, s);
         if (!settled) {
           changed = attention.template weigh<kKeys>(s, scale, factor);
-          settled = !careful && attention.settled();
+          settled = !kAlwaysCareful && !again && attention.settled();
         } else {
           attention.template weigh_as_before<kKeys>(s, scale);
         }

@@ -12,12 +12,6 @@
 
 namespace muse::cuda {
 
-/// What the copying warpgroup tells the others of a tile of queries.
-struct ExactTile {
-  std::int32_t number;  ///< among the launch's tiles; -1: there is none, -2: nor will there be
-  std::int32_t again;   ///< 1: rows of it failed, and are done with care
-};
-
 /// Where a tile's queries and keys are: tiles go head by head, block by block, from a block's last queries,
 /// which have most keys, to its first.
 struct ExactRows {
@@ -41,17 +35,10 @@ struct ExactAttention {
   using Pipeline = AttentionPipeline<D, Consumers, Stages, Resident, 2, false, Element>;
   struct Shared {
     typename Pipeline::Shared pipeline;
-    ExactTile tile[2];
-    /// Of each warp's rows that failed a bit: row 8 h + g of them has bit 4 g + h.
-    std::uint32_t failed_rows[2][4 * Consumers];
-    std::int32_t taken[2];
+    std::int32_t number[2];  ///< of each slot's tile, among the launch's
   };
 };
 
-/// Attends without looking at maxima, which is much of the work, and writes the rows where that went well. A
-/// tile that has rows whose logits rise by some 40 units beyond their first ones comes again, and is done
-/// with care, for those rows alone: a row's bits never depend on other rows. float16 weights would overflow
-/// early: always with care.
 template <int D, int Consumers, int Stages, int Resident, class Element>
 __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     exact_attention_wgmma_kernel(const __grid_constant__ Plan plan, Tensors<Element> x, ExactShape shape,
@@ -59,77 +46,55 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
 #if MUSE_HOPPER
   using Types = ExactAttention<D, Consumers, Stages, Resident, Element>;
   using Pipeline = typename Types::Pipeline;
-  constexpr bool kAlwaysCareful = !std::is_same_v<Element, __nv_bfloat16>;
   constexpr int kKeys = Pipeline::kKeys, kRows = 64 * Consumers;
   extern __shared__ __align__(1024) unsigned char tile_memory[];
   typename Types::Shared& shared = *reinterpret_cast<typename Types::Shared*>(tile_memory);
   Pipeline pipeline{shared.pipeline};
-  if (threadIdx.x < 2 * 4 * Consumers) shared.failed_rows[0][threadIdx.x] = 0;
   pipeline.begin();
 
   if (!Pipeline::is_consumer()) {
     pipeline.begin_producing();
-    const int n = threadIdx.x % 128;
-    // Thread 0 asks ahead: the answer takes long.
-    int ahead = 0, turn = 0;
-    int last = -1, last_but_one = -1;  // tiles that were brought: the latter to the slot that comes next
-    // All ends when both slots have held no tile, one after the other: then none can come again.
-    int without_tile = 0;
-    if (n == 0) ahead = atomicAdd(next_tile, 1);
-    while (without_tile < 2) {
-      // A slot that is free again says how its last tile went.
-      pipeline.await_slot();
-      std::uint32_t failed = 0;
-      for (int warp = 0; warp < 4 * Consumers; ++warp)
-        failed |= shared.failed_rows[pipeline.slot.stage][warp];
-      ExactTile tile{.number = failed != 0 ? last_but_one : -1, .again = failed != 0};
-      // Take the next tile; a block that the sequence ends in has some without queries.
-      for (bool more = tile.again == 0; more; turn ^= 1) {
-        if (n == 0) {
-          shared.taken[turn] = ahead;
-          ahead = atomicAdd(next_tile, 1);
-        }
-        asm volatile("bar.sync 3, 128;" ::: "memory");
-        const int taken = shared.taken[turn];
-        if (taken < tiles_of_launch && ExactRows(plan, shape, kRows, taken).count() > 0) tile.number = taken;
-        more = tile.number < 0 && taken < tiles_of_launch;
-      }
-      without_tile = tile.number < 0 ? without_tile + 1 : 0;
-      if (without_tile == 2) tile.number = -2;
-      last_but_one = last;
-      last = tile.number;
-      const ExactRows rows(plan, shape, kRows, max(tile.number, 0));
-      const Element* const q = head_rows(x.q, plan.q, plan.heads_q, rows.head);
-      pipeline.produce_queries(tile.number < 0 ? 0 : rows.count(), q + rows.row_begin * plan.q.token,
-                               static_cast<std::uint32_t>(plan.q.token * 2), [&](int slot) {
-                                 if (n == 0) shared.tile[slot] = tile;
-                               });
-      if (tile.number < 0) continue;
-      const int kv = plan.key_head(rows.head), keys = rows.keys(plan, shape, kRows);
-      const KeyTables tokens{head_rows(x.k, plan.k, plan.heads_kv, kv) + rows.block_begin * plan.k.token,
-                             head_rows(x.v, plan.v, plan.heads_kv, kv) + rows.block_begin * plan.v.token,
-                             static_cast<std::uint32_t>(plan.k.token * 2),
-                             static_cast<std::uint32_t>(plan.v.token * 2)};
-      pipeline.produce(
-          ceil_div(keys, kKeys),
-          // Keys beyond the end are masked below.
-          [&](int place) { return static_cast<std::uint32_t>(min(place, keys - 1)); },
-          [&](int) { return tokens; });
-    }
+    TileCounter counter(next_tile, pipeline.shared.taken);
+    int number = 0;  // of the next tile
+    pipeline.produce_tiles(
+        [&] {
+          // A block that the sequence ends in has tiles without queries.
+          do number = counter.take();
+          while (number < tiles_of_launch && ExactRows(plan, shape, kRows, number).count() <= 0);
+          return number < tiles_of_launch;
+        },
+        [&](int slot) {
+          const ExactRows rows(plan, shape, kRows, number);
+          pipeline.copy_queries_from(
+              rows.count(), head_rows(x.q, plan.q, plan.heads_q, rows.head) + rows.row_begin * plan.q.token,
+              static_cast<std::uint32_t>(plan.q.token * 2));
+          if (threadIdx.x % 128 == 0) shared.number[slot] = number;
+        },
+        [&](int slot) {
+          const ExactRows rows(plan, shape, kRows, shared.number[slot]);
+          const int kv = plan.key_head(rows.head), keys = rows.keys(plan, shape, kRows);
+          const KeyTables tokens{head_rows(x.k, plan.k, plan.heads_kv, kv) + rows.block_begin * plan.k.token,
+                                 head_rows(x.v, plan.v, plan.heads_kv, kv) + rows.block_begin * plan.v.token,
+                                 static_cast<std::uint32_t>(plan.k.token * 2),
+                                 static_cast<std::uint32_t>(plan.v.token * 2)};
+          pipeline.produce(
+              ceil_div(keys, kKeys),
+              // Keys beyond the end are masked below.
+              [&](int place) { return static_cast<std::uint32_t>(min(place, keys - 1)); },
+              [&](int) { return tokens; });
+        });
     return;
   }
 
   Pipeline::begin_consuming();
   const int lane = threadIdx.x % 32;
   // Where the tile at hand is. It is asked for where it is needed, and not kept: registers are short.
-  const auto rows_here = [&] {
-    return ExactRows(plan, shape, kRows, shared.tile[pipeline.slot.stage].number);
-  };
+  const auto rows_here = [&] { return ExactRows(plan, shape, kRows, shared.number[pipeline.slot.stage]); };
   for (;;) {
     const WgmmaEngine<D, Element> engine = pipeline.await_queries();
-    const ExactTile& tile = shared.tile[pipeline.slot.stage];
-    if (tile.number == -2) return;
-    if (tile.number < 0) {
+    const SlotWork work = pipeline.work();
+    if (work == SlotWork::end) return;
+    if (work == SlotWork::none) {
       pipeline.release_queries();
       continue;
     }
@@ -145,7 +110,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
       keys_seen = rows.keys(plan, shape, Pipeline::group() * 64 + 64);
       first_row = rows.row_begin - rows.block_begin + threadIdx.x / 32 * 16;
     }
-    const bool again = kAlwaysCareful || tile.again != 0;
+    const bool again = work == SlotWork::again;
     typename Pipeline::Rows attention;
     attention.clear();
     pipeline.consume(ceil_div(keys_seen, kKeys), engine, attention, true, again,
@@ -168,20 +133,7 @@ __global__ void MUSE_HOPPER_BOUNDS(128 * Consumers + 128, Resident)
     const ExactRows rows = rows_here();
     const int mine = threadIdx.x / 32 * 16 + lane / 4;  // this lane's rows: this one, and 8 further on
     bool wanted[2] = {mine < rows.count(), mine + 8 < rows.count()};
-    if constexpr (!kAlwaysCareful) {
-      std::uint32_t& failed_rows = shared.failed_rows[pipeline.slot.stage][threadIdx.x / 32];
-      // Lane 0 alone reads and writes the word.
-      const std::uint32_t before = __shfl_sync(kAllLanes, again && lane == 0 ? failed_rows : 0, 0);
-      bool failed[2] = {};
-      for (int h = 0; h < 2; ++h) {
-        if (again) wanted[h] = wanted[h] && (before >> (lane / 4 * 4 + h) & 1) != 0;
-        failed[h] = !again && wanted[h] && attention.overflows(0, h);
-        wanted[h] = wanted[h] && !failed[h];
-      }
-      const std::uint32_t bits =
-          __ballot_sync(kAllLanes, (lane % 4 == 0 && failed[0]) || (lane % 4 == 1 && failed[1]));
-      if (lane == 0) failed_rows = bits;
-    }
+    pipeline.judge_rows(attention, again, wanted);
     pipeline.release_queries();
     pipeline.skip(ceil_div(rows.keys(plan, shape, kRows), kKeys) - ceil_div(keys_seen, kKeys));
     Element* const o = head_rows(x.o, plan.o, plan.heads_q, rows.head);

@@ -8,8 +8,8 @@ namespace muse::cuda {
 
 namespace {
 
-/// The table of query tiles of every block: each cluster's queries, up to kQueryTile at a time. Launch: a
-/// warp a block of a head, 32 clusters at a time.
+/// The table of query tiles of every block: each cluster's queries, up to kQueryTile at a time; none of them
+/// is begun. Launch: a warp a block of a head, 32 clusters at a time.
 template <class Element>
 __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Workspace<Element> workspace) {
   const int head = blockIdx.x / plan.blocks, lane = threadIdx.x;
@@ -19,6 +19,7 @@ __global__ void query_tiles_kernel(const __grid_constant__ Plan plan, const Work
       workspace.query_offsets + first_offset(plan, level, head, place.t, Side::queries);
   QueryTile* const tiles = workspace.query_tiles + std::int64_t{head} * plan.query_tiles + level.query_tile +
                            place.t * level.query_tiles;
+  if (lane == 0) workspace.far_tiles[blockIdx.x] = 0;
   int written = 0;
   for (int i0 = 0; i0 < level.Cq; i0 += kWarp) {
     const int i = i0 + lane;

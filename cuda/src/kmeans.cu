@@ -575,7 +575,9 @@ Workspace<Element> workspace_of(const ClusterTables<Element>& tables, Side side,
   (keys ? result.key_order : result.query_order) = tables.order;
   (keys ? result.key_offsets : result.home_offsets) = tables.offsets;
   (keys ? result.key_counts : result.query_counts) = tables.counts;
+  (keys ? result.key_sums : result.query_sums) = tables.sums;
   (keys ? result.key_centroids : result.query_centroids) = tables.centroids;
+  (keys ? result.key_residuals : result.query_residuals) = tables.residuals;
   (keys ? result.key_half_norms : result.query_half_norms) = tables.half_norms;
   return result;
 }
@@ -589,9 +591,7 @@ Status label_from_windows(const Plan& plan, const Tensors<Element>& tensors,
   const Windows& windows = keys ? plan.windows_k : plan.windows_q;
   // Cluster the windows.
   const Plan of_windows = window_plan(plan, side);
-  Workspace<Element> tables = workspace_of(w.of_windows, side, workspace);
-  (keys ? tables.key_sums : tables.query_sums) = w.sums;
-  (keys ? tables.key_residuals : tables.query_residuals) = w.residuals;
+  const Workspace<Element> tables = workspace_of(w.of_windows, side, workspace);
   MUSE_TRY(label_afresh(of_windows, tensors, tables, side, Weights(), nullptr, stream));
   MUSE_TRY(launch_sort(of_windows, tensors, tables, side, 1, stream));
   MUSE_TRY(launch_means_of_sorted(of_windows, tensors, tables, side, EmptyCluster::zero, 1, Weights(),
@@ -643,9 +643,11 @@ Status launch_pass(const Plan& plan, const Tensors<Element>& tensors, const Work
 template <class Element>
 Status cluster_keys(const Plan& plan, const Tensors<Element>& tensors, const Workspace<Element>& workspace,
                     bool labels_given, cudaStream_t stream) {
-  MUSE_TRY(label_and_sort(plan, tensors, workspace, Side::keys, labels_given, nullptr, stream));
-  if (!has_norms_with_labels<Element>(plan, labels_given))
-    MUSE_TRY(launch_key_norms(plan, tensors, workspace, stream));
+  const bool norms_with_labels = has_norms_with_labels<Element>(plan, labels_given);
+  Workspace<Element> labelling = workspace;
+  if (!norms_with_labels) labelling.key_norms = nullptr;
+  MUSE_TRY(label_and_sort(plan, tensors, labelling, Side::keys, labels_given, nullptr, stream));
+  if (!norms_with_labels) MUSE_TRY(launch_key_norms(plan, tensors, workspace, stream));
   if (plan.order != ExpansionOrder::centroid) return cudaSuccess;
   MUSE_TRY(launch_means(plan, tensors, workspace, Side::keys, EmptyCluster::zero, plan.levels, stream));
   return launch_value_means(plan, tensors, workspace, stream);

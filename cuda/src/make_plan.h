@@ -76,6 +76,8 @@ template <class Element>
   place(w.key_half_norms, key_clusters);
   place(w.query_half_norms, query_clusters);
   place(w.query_tiles, HQ * plan.query_tiles);
+  place(w.far_tiles, HQ * plan.blocks);
+  place(w.exact_tiles, 1);
   if (plan.order == ExpansionOrder::centroid) place(w.value_means, key_clusters * Dv);
   if (plan.spread_factor > 0) place(w.key_norms, HK * plan.Nk);
   if (plan.key_metric != 0) {
@@ -105,7 +107,7 @@ template <class Element>
     place(of_windows.order, tokens);
     place(of_windows.offsets, clusters + blocks);
     place(of_windows.centroids, clusters * D);
-    if (sizeof(Element) == 2) place(w.windows.residuals, clusters * D);
+    if (sizeof(Element) == 2) place(of_windows.residuals, clusters * D);
     place(of_windows.half_norms, clusters);
     place(w.windows.means, clusters * D);
     const auto most_rows = [&](const Plan& of, RunTask task) {
@@ -114,7 +116,7 @@ template <class Element>
     place(of_windows.counts, of_both([&](const Plan& p, const Plan& q) {
             return std::max(most_rows(p, RunTask::count), most_rows(q, RunTask::count));
           }));
-    place(w.windows.sums,
+    place(of_windows.sums,
           of_both([&](const Plan& p, const Plan&) { return most_rows(p, RunTask::sum); }) * sums_width);
     ClusterTables<float>& of_merging = w.windows.of_merging;
     of_merging.counts = of_windows.counts;
@@ -125,13 +127,12 @@ template <class Element>
     place(of_merging.half_norms, merged_clusters);
   }
   // The largest chunk of any level, array by array.
-  std::int64_t pairs = 0, retrieved = 0, tiles = 0, most_clusters = 0;
+  std::int64_t pairs = 0, retrieved = 0, most_clusters = 0;
   for (int m = 0; m < plan.levels; ++m) {
     const Level& level = plan.level[m];
     const std::int64_t units = units_of_chunk(plan, level, sizeof(Element), summary_bytes);
     pairs = std::max(pairs, units * level.Cq * level.Ck);
     retrieved = std::max(retrieved, units * level.Cq * level.r);
-    tiles = std::max(tiles, units * level.query_tiles);
     most_clusters = std::max<std::int64_t>({most_clusters, level.Cq, level.Ck});
   }
   most_clusters = std::max<std::int64_t>({most_clusters, plan.windows_k.clusters, plan.windows_q.clusters});
@@ -141,9 +142,6 @@ template <class Element>
   if (plan.spread_factor > 0) place(w.spread, pairs);
   place(w.retrieved, retrieved);
   place(w.retrieved_places, retrieved);
-  place(w.failed_rows, tiles * (kQueryTile / 16));
-  place(w.far_tiles, 1);
-  place(w.exact_tiles, 1);
   if (plan.order != ExpansionOrder::centroid) {
     place(w.k_tilde, pairs * D);
     place(w.v_tilde, pairs * Dv);

@@ -21,13 +21,6 @@ struct Tensors {
   float* lse = nullptr;        ///< [batch, heads_q, Nq], dense
 };
 
-/// What the thread blocks of stage 2 have in common, of both its kernels: zeroed before them.
-struct FarTileCounts {
-  std::int32_t taken = 0;        ///< tiles of queries that the first one has begun
-  std::int32_t taken_again = 0;  ///< tiles that the second one has looked at
-  std::int32_t any_failed = 0;   ///< 1: the first one has left rows to the second
-};
-
 /// (2.4) The tables that clustering fills, of the keys or the queries; H is HK or HQ, shapes are those of the
 /// plan.
 template <class Element>
@@ -36,7 +29,9 @@ struct ClusterTables {
   std::int32_t* order = nullptr;    ///< [H, levels, N]
   std::int32_t* offsets = nullptr;  ///< [H, clusters + blocks]
   std::int32_t* counts = nullptr;   ///< [H, run_rows]
+  float* sums = nullptr;            ///< [H, run_rows, D + 8] of the passes; null for float32
   Element* centroids = nullptr;     ///< [H, clusters, D] of the passes
+  Element* residuals = nullptr;     ///< [H, clusters, D] of the centroids, or null
   float* half_norms = nullptr;      ///< [H, clusters]
 };
 
@@ -44,8 +39,6 @@ struct ClusterTables {
 template <class Element>
 struct WindowTables {
   ClusterTables<Element> of_windows;  ///< of window_plan
-  Element* residuals = nullptr;       ///< [H, windows · clusters, D] of the passes' centroids
-  float* sums = nullptr;              ///< [H, run_rows, D + 8] of the passes
   float* means = nullptr;             ///< [H, windows · clusters, D] in the end: the tokens of the merging
   ClusterTables<float> of_merging;    ///< of merge_plan
 };
@@ -113,14 +106,12 @@ struct Workspace {
   /// [units, Cq, r] of each of them {first place in the block's key_order, retrieved tokens up to and
   /// including it}; {0, all tokens} beyond the last one.
   int2* retrieved_places = nullptr;
-  /// [units, query_tiles, kQueryTile / 16] between the two kernels of stage 2: of each warp of 16
-  /// queries a bit for each that failed.
-  std::uint32_t* failed_rows = nullptr;
-  FarTileCounts* far_tiles = nullptr;
-  std::int32_t* exact_tiles = nullptr;  ///< [1] tiles of queries that exact attention has begun
-  std::uint64_t* draws = nullptr;       ///< [most clusters of a block] random numbers of a seed other than 0
-  WindowTables<Element> windows;        ///< of plans with windows
-  float* key_covariance = nullptr;      ///< [HK, blocks, D, D] of the key metric
+  /// Tiles of queries that have been begun: [HQ, blocks] of each chunk of stage 2, in the place of its first
+  /// unit; [1] of exact attention.
+  std::int32_t *far_tiles = nullptr, *exact_tiles = nullptr;
+  std::uint64_t* draws = nullptr;   ///< [most clusters of a block] random numbers of a seed other than 0
+  WindowTables<Element> windows;    ///< of plans with windows
+  float* key_covariance = nullptr;  ///< [HK, blocks, D, D] of the key metric
   /// [HQ, query_clusters, D] centroids times the key covariance: x·(Cov c) is all that the metric asks for.
   float* metric_centroids = nullptr;
 };
