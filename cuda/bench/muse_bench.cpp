@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstdio>
 #include <fstream>
+#include <list>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -24,10 +25,12 @@
 #include "muse/cuda/muse_attention.h"
 #include "muse/tensor_io.h"
 #include "version.h"
+#include "work.h"
 
 namespace {
 
 using Element = __nv_bfloat16;
+using muse::bench::StageWork;
 
 void check(cudaError_t status) {
   if (status != cudaSuccess)
@@ -104,50 +107,6 @@ Inputs make_inputs(const std::string& dump_path, std::int64_t heads, std::int64_
   return inputs;
 }
 
-// What a stage cannot do without.
-struct Work {
-  double operations = 0;
-  double bytes = 0;  // of device memory: each array once, where the caches hold nothing from before
-};
-
-// Work of a call by docs/math.md, section 7, for clusters of average size: stage -> work of all heads. Heads
-// retrieve at most `of_heads` clusters, one number for each that differs, or none at all: as the config says.
-std::map<std::string, Work> work_of(const muse::Config& config, double N, double D, double heads,
-                                    const std::vector<std::int32_t>& of_heads) {
-  std::map<std::string, Work> work;
-  const bool causal = config.mode != muse::Mode::acausal;
-  const double B = causal ? std::min(static_cast<double>(config.block), N) : 0;
-  // Passes over all tokens that those over the sample amount to.
-  const double passes = static_cast<double>(config.passes) / static_cast<double>(config.sample);
-  const double tensor = sizeof(Element) * N * D * heads;  // q, k, v or o
-  if (causal) work["diagonal blocks"] = {2 * B * N * D * heads, 4 * tensor};
-  int level = 0;
-  for (double S = causal ? B : N; causal ? S < N : level == 0; S *= 2, ++level) {
-    const double Cq = static_cast<double>(config.clusters_q.at(level)(static_cast<std::int64_t>(S)));
-    const double Ck = static_cast<double>(config.clusters_k.at(level)(static_cast<std::int64_t>(S)));
-    double r = static_cast<double>(config.retrieve.at(level));
-    if (!of_heads.empty()) {
-      double sum = 0;
-      for (const std::int32_t most : of_heads) sum += std::clamp(static_cast<double>(most), 0.0, r);
-      r = sum / static_cast<double>(of_heads.size());
-    }
-    // A level's keys, and its queries, are half of all tokens, or all of them.
-    const double part = causal ? 0.5 : 1, tokens = part * N * D * heads, rows = part * tensor;
-    const double pairs = Cq * Ck * heads * (causal ? N / (2 * S) : 1);  // of a query and a key cluster
-    const double strict = config.mode == muse::Mode::causal ? 1 : 0;
-    // Labels: keys and home once each, the block's queries too; means of the home; both in every pass.
-    work["clustering"].operations += 2 * ((passes + 1) * (Ck + Cq) + strict * Cq) * tokens;
-    work["clustering"].bytes += (3 + strict + 4 * passes) * rows;
-    work["summaries"].operations += 6 * Cq * tokens;
-    work["summaries"].bytes += 2 * rows + 2 * sizeof(Element) * D * pairs;
-    work["retrieval"].bytes += 2 * sizeof(float) * pairs;
-    work["far field"].operations += 4 * (Ck + r * S / Ck) * tokens;
-    work["far field"].bytes +=
-        (causal ? 3 : 2) * rows + 2 * sizeof(Element) * D * pairs + (r > 0 ? 2 * rows : 0);
-  }
-  return work;
-}
-
 double relative_squared(const std::vector<float>& found, const std::vector<float>& expected,
                         std::size_t begin, std::size_t end) {
   double difference = 0, norm = 0;
@@ -160,264 +119,380 @@ double relative_squared(const std::vector<float>& found, const std::vector<float
   return difference / norm;
 }
 
-int run(int argc, char** argv) {
-  CLI::App app("Times the CUDA path stage by stage, beside its floor, and checks it in the same run.",
-               "muse-bench");
+/// What is asked for on the command line.
+struct Options {
   std::string dump, json_path, csv_path;
   std::int64_t heads = 64, tokens = 16384, dim = 64;
   int repeats = 20;
-  std::vector<std::int32_t> of_heads;
+  std::vector<std::int32_t> retrieve_heads;  // of each head of the dump
+  muse::Config config;
+};
+
+void add_options(CLI::App& app, Options& options) {
   app.add_option(
-      "dump", dump,
+      "dump", options.dump,
       "folder, .npz or .safetensors whose heads are used again and again; without it: random numbers");
-  app.add_option("--batch-heads", heads, "heads of all sequences together")->capture_default_str();
-  app.add_option("--tokens", tokens, "tokens of a head")->capture_default_str();
-  app.add_option("--dim", dim, "head dim")->capture_default_str();
-  app.add_option("--repeats", repeats, "timed calls")->capture_default_str();
-  app.add_option("--retrieve-heads", of_heads,
+  app.add_option("--batch-heads", options.heads, "heads of all sequences together")->capture_default_str();
+  app.add_option("--tokens", options.tokens, "tokens of a head")->capture_default_str();
+  app.add_option("--dim", options.dim, "head dim")->capture_default_str();
+  app.add_option("--repeats", options.repeats, "timed calls")->capture_default_str();
+  app.add_option("--retrieve-heads", options.retrieve_heads,
                  "clusters that each head of the dump retrieves at most: a number a head, with commas")
       ->delimiter(',');
-  app.add_option("--json", json_path, "write the result to this file");
-  app.add_option("--csv", csv_path, "write the stages to this file");
-  muse::Config config;
-  config.mode = muse::Mode::causal;
+  app.add_option("--json", options.json_path, "write the result to this file");
+  app.add_option("--csv", options.csv_path, "write the stages to this file");
+  options.config.mode = muse::Mode::causal;
   for (const muse::OptionInfo& info : muse::option_table())
     app.add_option_function<std::string>(
         "--" + info.name,
-        [&config, &info](const std::string& text) { muse::set_option(config, info.name, text); }, info.help);
+        [&options, &info](const std::string& text) { muse::set_option(options.config, info.name, text); },
+        info.help);
   app.add_option_function<std::string>(
-      "--clusters", [&config](const std::string& text) { muse::set_option(config, "clusters", text); },
+      "--clusters",
+      [&options](const std::string& text) { muse::set_option(options.config, "clusters", text); },
       "--clusters-q and --clusters-k together");
-  CLI11_PARSE(app, argc, argv);
+}
 
-  // Prepare a call.
-  const Inputs inputs = make_inputs(dump, heads, tokens, dim);
-  MUSE_REQUIRE(of_heads.empty() || static_cast<std::int64_t>(of_heads.size()) == inputs.heads,
-               "--retrieve-heads: expected ", inputs.heads, " numbers, found ", of_heads.size());
-  std::vector<std::int32_t> of_all_heads;
-  for (std::int64_t h = 0; h < heads; ++h)
-    of_all_heads.push_back(of_heads.empty() ? 0 : of_heads[static_cast<std::size_t>(h % inputs.heads)]);
-  const Buffer<std::int32_t> retrieve_heads(of_all_heads);
-  const std::size_t elements = inputs.q.size();
-  const Buffer<Element> q(inputs.q), k(inputs.k), v(inputs.v), o(elements);
-  const muse::cuda::Shape shape{
-      .heads_q = heads, .heads_kv = heads, .Nq = tokens, .Nk = tokens, .D = dim, .Dv = dim};
-  const std::size_t labels_count =
-      static_cast<std::size_t>(heads * muse::cuda::level_count(shape, config) * tokens);
+std::vector<std::int32_t> for_all_heads(const Options& options, std::int64_t different) {
+  const std::vector<std::int32_t>& given = options.retrieve_heads;
+  MUSE_REQUIRE(given.empty() || static_cast<std::int64_t>(given.size()) == different,
+               "--retrieve-heads: expected ", different, " numbers, found ", given.size());
+  std::vector<std::int32_t> of_all;
+  for (std::int64_t h = 0; h < options.heads; ++h)
+    of_all.push_back(given.empty() ? 0 : given[static_cast<std::size_t>(h % different)]);
+  return of_all;
+}
+
+/// A call on the device, and the memory that it works on.
+class Call {
+ public:
+  Call(const Options& options, const Inputs& inputs)
+      : shape_{.heads_q = options.heads,
+               .heads_kv = options.heads,
+               .Nq = options.tokens,
+               .Nk = options.tokens,
+               .D = options.dim,
+               .Dv = options.dim},
+        config_(options.config),
+        q_(inputs.q),
+        k_(inputs.k),
+        v_(inputs.v),
+        o_(inputs.q.size()),
+        retrieve_heads_(for_all_heads(options, inputs.heads)),
+        workspace_(muse::cuda::workspace_bytes(shape_, config_).recommended) {
+    check(cudaStreamCreate(&stream_));
+    check(cudaMemset(o_.get(), 0xff, o_.bytes()));
+    arguments_ = {.q = {q_.get()},
+                  .k = {k_.get()},
+                  .v = {v_.get()},
+                  .o = {o_.get()},
+                  .retrieve_heads = options.retrieve_heads.empty() ? nullptr : retrieve_heads_.get(),
+                  .workspace = workspace_.get(),
+                  .workspace_bytes = workspace_.bytes(),
+                  .stream = stream_};
+  }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  ~Call() { cudaStreamDestroy(stream_); }
+
+  [[nodiscard]] const muse::cuda::Shape& shape() const { return shape_; }
+  [[nodiscard]] const muse::cuda::Arguments& arguments() const { return arguments_; }
+  [[nodiscard]] cudaStream_t stream() const { return stream_; }
+  [[nodiscard]] std::vector<Element> o(std::size_t count) const { return o_.host(count); }
+  [[nodiscard]] std::size_t workspace_bytes() const { return workspace_.bytes(); }
+  void launch(const muse::cuda::Arguments& arguments) const {
+    muse::cuda::muse_attention(shape_, arguments, config_);
+  }
+
+ private:
+  muse::cuda::Shape shape_;
+  const muse::Config& config_;
+  Buffer<Element> q_, k_, v_, o_;
+  Buffer<std::int32_t> retrieve_heads_;
+  Buffer<std::byte> workspace_;
+  cudaStream_t stream_ = nullptr;
+  muse::cuda::Arguments arguments_;
+};
+
+/// How far a call is from others, as relative squared errors of the heads that differ.
+struct Errors {
+  std::vector<double> of_method;  // a head each, from exact attention
+  double mean = 0;                // of those
+  double of_kernels = 0;          // from float32 with the same labels
+  // bf16 rounds weights, summaries, parts and outputs to 8 bits each: a few times 2^-9, squared. Where two
+  // clusters' masses are as good as equal, rounding decides which of them is retrieved: a small part of the
+  // method's own error.
+  [[nodiscard]] double most_of_kernels() const { return 1e-4 + 0.05 * mean; }
+  [[nodiscard]] bool good() const { return of_kernels <= most_of_kernels(); }
+};
+
+Errors find_errors(const Options& options, const Inputs& inputs, const Call& call) {
+  // Run once with labels written, and the same in float32 on the heads that differ.
+  const std::size_t labels_count = static_cast<std::size_t>(
+      options.heads * muse::cuda::level_count(call.shape(), options.config) * options.tokens);
   const Buffer<std::int32_t> labels_k(std::max<std::size_t>(labels_count, 1)),
       labels_q(std::max<std::size_t>(labels_count, 1));
-  const Buffer<std::byte> workspace(muse::cuda::workspace_bytes(shape, config).recommended);
-  cudaStream_t stream;
-  check(cudaStreamCreate(&stream));
-  muse::cuda::Arguments call{.q = {q.get()},
-                             .k = {k.get()},
-                             .v = {v.get()},
-                             .o = {o.get()},
-                             .retrieve_heads = of_heads.empty() ? nullptr : retrieve_heads.get(),
-                             .workspace = workspace.get(),
-                             .workspace_bytes = workspace.bytes(),
-                             .stream = stream};
-  check(cudaMemset(o.get(), 0xff, o.bytes()));
-
-  // Check: once with labels written, and the same in float32 on the heads that differ.
-  muse::cuda::Arguments labelled = call;
+  muse::cuda::Arguments labelled = call.arguments();
   labelled.labels_k_out = labels_k.get();
   labelled.labels_q_out = labels_q.get();
-  muse::cuda::muse_attention(shape, labelled, config);
-  check(cudaStreamSynchronize(stream));
-  const std::size_t head_size = static_cast<std::size_t>(tokens * dim),
+  call.launch(labelled);
+  check(cudaStreamSynchronize(call.stream()));
+  const std::size_t head_size = static_cast<std::size_t>(options.tokens * options.dim),
                     checked = static_cast<std::size_t>(inputs.heads) * head_size;
   const auto widen = [&](const std::vector<Element>& x) {
     std::vector<float> y(checked);
     for (std::size_t e = 0; e < checked; ++e) y[e] = __bfloat162float(x[e]);
     return y;
   };
-  const Buffer<float> q32(widen(inputs.q)), k32(widen(inputs.k)), v32(widen(inputs.v)), o32(checked);
-  muse::cuda::Shape shape32 = shape;
-  shape32.heads_q = shape32.heads_kv = inputs.heads;
-  shape32.type = muse::cuda::ElementType::float32;
-  const auto in_float32 = [&](const muse::Config& settings, bool same_labels) {
-    const Buffer<std::byte> memory(muse::cuda::workspace_bytes(shape32, settings).recommended);
-    muse::cuda::muse_attention(shape32,
-                               {.q = {q32.get()},
-                                .k = {k32.get()},
-                                .v = {v32.get()},
-                                .o = {o32.get()},
+  const Buffer<float> q(widen(inputs.q)), k(widen(inputs.k)), v(widen(inputs.v)), o(checked);
+  muse::cuda::Shape shape = call.shape();
+  shape.heads_q = shape.heads_kv = inputs.heads;
+  shape.type = muse::cuda::ElementType::float32;
+  const auto in_float32 = [&](const muse::Config& config, bool same_labels) {
+    const Buffer<std::byte> memory(muse::cuda::workspace_bytes(shape, config).recommended);
+    muse::cuda::muse_attention(shape,
+                               {.q = {q.get()},
+                                .k = {k.get()},
+                                .v = {v.get()},
+                                .o = {o.get()},
                                 .labels_k = same_labels ? labels_k.get() : nullptr,
                                 .labels_q = same_labels ? labels_q.get() : nullptr,
-                                .retrieve_heads = same_labels ? call.retrieve_heads : nullptr,
+                                .retrieve_heads = same_labels ? call.arguments().retrieve_heads : nullptr,
                                 .workspace = memory.get(),
                                 .workspace_bytes = memory.bytes(),
-                                .stream = stream},
-                               settings);
-    check(cudaStreamSynchronize(stream));
-    return o32.host(checked);
+                                .stream = call.stream()},
+                               config);
+    check(cudaStreamSynchronize(call.stream()));
+    return o.host(checked);
   };
-  const std::vector<float> found = widen(o.host(checked)), same = in_float32(config, true);
-  muse::Config exact = config;  // everything in one diagonal block, or in one cluster that is retrieved
+  const std::vector<float> found = widen(call.o(checked)), same = in_float32(options.config, true);
+  muse::Config exact =
+      options.config;  // everything in one diagonal block, or in one cluster that is retrieved
   exact.order = muse::Order::dipole;
   exact.cluster_by = muse::ClusterBy::spatial;
-  exact.block = tokens;
+  exact.block = options.tokens;
   muse::set_option(exact, "clusters", "1");
   muse::set_option(exact, "retrieve", "1");
   const std::vector<float> truth = in_float32(exact, false);
-  const double kernel_error = relative_squared(found, same, 0, checked);
-  std::vector<double> errors;
-  double mean_error = 0;
+  Errors errors;
+  errors.of_kernels = relative_squared(found, same, 0, checked);
   for (std::size_t h = 0; h < static_cast<std::size_t>(inputs.heads); ++h) {
-    errors.push_back(relative_squared(found, truth, h * head_size, (h + 1) * head_size));
-    mean_error += errors.back() / static_cast<double>(inputs.heads);
+    errors.of_method.push_back(relative_squared(found, truth, h * head_size, (h + 1) * head_size));
+    errors.mean += errors.of_method.back() / static_cast<double>(inputs.heads);
   }
-  // bf16 rounds weights, summaries, parts and outputs to 8 bits each: a few times 2^-9, squared. Where two
-  // clusters' masses are as good as equal, rounding decides which of them is retrieved: a small part of the
-  // method's own error.
-  const double most_kernel_error = 1e-4 + 0.05 * mean_error;
-  if (!(kernel_error <= most_kernel_error)) {
+  return errors;
+}
+
+/// An event of CUDA, and the milliseconds between two.
+class Event {
+ public:
+  Event() { check(cudaEventCreate(&event_)); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  ~Event() { cudaEventDestroy(event_); }
+  void record(cudaStream_t stream) const { check(cudaEventRecord(event_, stream)); }
+  [[nodiscard]] double since(const Event& begin) const {
+    check(cudaEventSynchronize(event_));
+    float milliseconds = 0;
+    check(cudaEventElapsedTime(&milliseconds, begin.event_, event_));
+    return static_cast<double>(milliseconds);
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// Milliseconds of the whole call as a graph: the median.
+double time_call(const Call& call, int repeats) {
+  cudaGraph_t graph;
+  cudaGraphExec_t executable;
+  check(cudaStreamBeginCapture(call.stream(), cudaStreamCaptureModeThreadLocal));
+  call.launch(call.arguments());
+  check(cudaStreamEndCapture(call.stream(), &graph));
+  check(cudaGraphInstantiate(&executable, graph, 0));
+  const Event begin, end;
+  std::vector<double> times;
+  for (int repeat = -3; repeat < repeats; ++repeat) {  // the first three warm up
+    begin.record(call.stream());
+    check(cudaGraphLaunch(executable, call.stream()));
+    end.record(call.stream());
+    const double milliseconds = end.since(begin);
+    if (repeat >= 0) times.push_back(milliseconds);
+  }
+  check(cudaGraphExecDestroy(executable));
+  check(cudaGraphDestroy(graph));
+  return median(times);
+}
+
+/// Milliseconds of each stage, all levels and chunks together: medians.
+std::map<std::string, double> time_stages(const Call& call, int repeats) {
+  std::map<std::string, std::vector<double>> times;
+  for (int repeat = -1; repeat < repeats; ++repeat) {  // the first warms up
+    std::list<Event> events;
+    std::vector<std::string> stages;
+    muse::cuda::Arguments observed = call.arguments();
+    observed.on_stage = [&](const char* stage) {
+      stages.emplace_back(stage);
+      events.emplace_back().record(call.stream());
+    };
+    observed.on_stage("");
+    call.launch(observed);
+    std::map<std::string, double> sums;
+    auto before = events.begin();
+    for (std::size_t x = 1; x < stages.size(); ++x, ++before)
+      sums[stages[x]] += std::next(before)->since(*before);
+    if (repeat < 0) continue;
+    for (const auto& [stage, sum] : sums) times[stage].push_back(sum);
+  }
+  std::map<std::string, double> medians;
+  for (const auto& [stage, values] : times) medians[stage] = median(values);
+  return medians;
+}
+
+/// The device, and what it could do.
+struct Machine {
+  std::string name;
+  int driver = 0, runtime = 0;
+  double operations_per_second = 0;  // of bf16 on the tensor cores, dense
+  double bytes_per_second = 0;       // of device memory
+};
+
+Machine this_machine() {
+  cudaDeviceProp device;
+  check(cudaGetDeviceProperties(&device, 0));
+  int clock = 0, memory_clock = 0, memory_bits = 0;  // clocks in kHz
+  check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0));
+  check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
+  check(cudaDeviceGetAttribute(&memory_bits, cudaDevAttrGlobalMemoryBusWidth, 0));
+  Machine machine{.name = device.name};
+  check(cudaDriverGetVersion(&machine.driver));
+  check(cudaRuntimeGetVersion(&machine.runtime));
+  // Operations a clock and multiprocessor.
+  const double rate = device.major >= 9 ? 4096 : device.minor == 0 ? 2048 : 1024;
+  machine.operations_per_second = rate * device.multiProcessorCount * clock * 1e3;
+  machine.bytes_per_second = 2.0 * memory_clock * 1e3 * memory_bits / 8;  // two transfers a clock
+  return machine;
+}
+
+/// A stage, or all of them.
+struct StageTime {
+  std::string stage;
+  double milliseconds = 0;
+  StageWork work;
+  double share = 0;  // of the roofline: no less time than operations take at the peak, nor than bytes do
+};
+
+StageTime stage_time(const std::string& stage, double milliseconds, const StageWork& work,
+                     const Machine& machine) {
+  const double floor =
+      std::max(work.operations / machine.operations_per_second, work.bytes / machine.bytes_per_second);
+  return {stage, milliseconds, work, floor / (milliseconds * 1e-3)};
+}
+
+void print_stages(const std::vector<StageTime>& stages) {
+  std::printf("%-18s %9s %12s %10s %12s %10s %14s\n", "stage", "ms", "operations", "TFLOP/s", "bytes", "TB/s",
+              "of roofline");
+  bool cached = false;
+  for (const StageTime& x : stages) {
+    const double seconds = x.milliseconds * 1e-3;
+    std::printf("%-18s %9.3f %12.3g %10.0f %12.3g %10.2f %13.0f%%%s\n", x.stage.c_str(), x.milliseconds,
+                x.work.operations, x.work.operations / seconds * 1e-12, x.work.bytes,
+                x.work.bytes / seconds * 1e-12, 100 * x.share, x.share > 1 ? " *" : "");
+    cached = cached || x.share > 1;
+  }
+  if (cached) std::printf("* what a stage before it wrote came from the caches, not from memory\n");
+}
+
+int run(int argc, char** argv) {
+  CLI::App app("Times the CUDA path stage by stage, beside its floor, and checks it in the same run.",
+               "muse-bench");
+  Options options;
+  add_options(app, options);
+  CLI11_PARSE(app, argc, argv);
+
+  const Inputs inputs = make_inputs(options.dump, options.heads, options.tokens, options.dim);
+  const Call call(options, inputs);
+  const Errors errors = find_errors(options, inputs, call);
+  if (!errors.good()) {
     std::printf(
         "WRONG: relative squared difference from float32 with the same labels: expected at most %.1e, found "
         "%.2e\n",
-        most_kernel_error, kernel_error);
+        errors.most_of_kernels(), errors.of_kernels);
     return 1;
   }
+  const double graph = time_call(call, options.repeats);
+  const std::map<std::string, double> times = time_stages(call, std::max(3, options.repeats / 4));
 
-  // Time the whole call as a graph.
-  cudaGraph_t graph;
-  cudaGraphExec_t executable;
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  muse::cuda::muse_attention(shape, call, config);
-  check(cudaStreamEndCapture(stream, &graph));
-  check(cudaGraphInstantiate(&executable, graph, 0));
-  cudaEvent_t start, end;
-  check(cudaEventCreate(&start));
-  check(cudaEventCreate(&end));
-  std::vector<double> times;
-  for (int repeat = -3; repeat < repeats; ++repeat) {
-    check(cudaEventRecord(start, stream));
-    check(cudaGraphLaunch(executable, stream));
-    check(cudaEventRecord(end, stream));
-    check(cudaEventSynchronize(end));
-    float milliseconds = 0;
-    check(cudaEventElapsedTime(&milliseconds, start, end));
-    if (repeat >= 0) times.push_back(milliseconds);
-  }
-  const double total = median(times);
-
-  // Time the stages.
-  std::map<std::string, std::vector<double>> stage_times;
-  for (int repeat = -1; repeat < std::max(3, repeats / 4); ++repeat) {
-    std::vector<std::pair<std::string, cudaEvent_t>> marks;
-    const auto mark = [&](const char* stage) {
-      cudaEvent_t event;
-      check(cudaEventCreate(&event));
-      check(cudaEventRecord(event, stream));
-      marks.emplace_back(stage, event);
-    };
-    muse::cuda::Arguments observed = call;
-    observed.on_stage = mark;
-    mark("");
-    muse::cuda::muse_attention(shape, observed, config);
-    check(cudaStreamSynchronize(stream));
-    std::map<std::string, double> sums;
-    for (std::size_t m = 1; m < marks.size(); ++m) {
-      float milliseconds = 0;
-      check(cudaEventElapsedTime(&milliseconds, marks[m - 1].second, marks[m].second));
-      sums[marks[m].first] += static_cast<double>(milliseconds);
-    }
-    for (auto& [stage, event] : marks) cudaEventDestroy(event);
-    if (repeat >= 0)
-      for (const auto& [stage, sum] : sums) stage_times[stage].push_back(sum);
-  }
-
-  // Report.
-  cudaDeviceProp device;
-  check(cudaGetDeviceProperties(&device, 0));
-  int clock = 0, driver = 0, runtime = 0;
-  check(cudaDeviceGetAttribute(&clock, cudaDevAttrClockRate, 0));
-  check(cudaDriverGetVersion(&driver));
-  check(cudaRuntimeGetVersion(&runtime));
-  // bf16 operations a clock and multiprocessor, dense.
-  const double rate = device.major >= 9 ? 4096 : device.minor == 0 ? 2048 : 1024;
-  const double peak = rate * device.multiProcessorCount * clock * 1e3;
-  int memory_clock = 0, memory_bits = 0;
-  check(cudaDeviceGetAttribute(&memory_clock, cudaDevAttrMemoryClockRate, 0));
-  check(cudaDeviceGetAttribute(&memory_bits, cudaDevAttrGlobalMemoryBusWidth, 0));
-  const double bandwidth = 2.0 * memory_clock * 1e3 * memory_bits / 8;  // two transfers a clock
-  auto work = work_of(config, static_cast<double>(tokens), static_cast<double>(dim),
-                      static_cast<double>(heads), of_heads);
-  const double exact_operations = (config.mode == muse::Mode::acausal ? 4.0 : 2.0) *
-                                  static_cast<double>(tokens) * static_cast<double>(tokens) *
-                                  static_cast<double>(dim * heads);
-  std::printf("%s; %lld heads of %lld tokens, D = %lld, bf16\n", device.name, static_cast<long long>(heads),
-              static_cast<long long>(tokens), static_cast<long long>(dim));
-  // The roofline: no less time than the operations take at the peak, nor than the bytes at the memory's rate.
-  std::printf("%-18s %9s %12s %10s %12s %10s %14s\n", "stage", "ms", "operations", "TFLOP/s", "bytes", "TB/s",
-              "of roofline");
-  nlohmann::json stages = nlohmann::json::array();
-  std::string csv = "stage,milliseconds,operations,bytes,share_of_roofline\n";
-  const auto report = [&](const std::string& stage, double milliseconds, const Work& done) {
-    const double seconds = milliseconds * 1e-3,
-                 share = std::max(done.operations / peak, done.bytes / bandwidth) / seconds;
-    std::printf("%-18s %9.3f %12.3g %10.0f %12.3g %10.2f %13.0f%%", stage.c_str(), milliseconds,
-                done.operations, done.operations / seconds * 1e-12, done.bytes, done.bytes / seconds * 1e-12,
-                100 * share);
-    return share;
-  };
-  double sum = 0, all_operations = 0;
-  for (const auto& [stage, values] : stage_times) {
-    const double milliseconds = median(values);
-    const Work& done = work[stage];
-    const double share = report(stage, milliseconds, done);
-    std::printf("\n");
-    stages.push_back({{"stage", stage},
-                      {"milliseconds", milliseconds},
-                      {"operations", done.operations},
-                      {"bytes", done.bytes},
-                      {"share_of_roofline", share}});
-    csv += stage + "," + std::to_string(milliseconds) + "," + std::to_string(done.operations) + "," +
-           std::to_string(done.bytes) + "," + std::to_string(share) + "\n";
+  // Set times beside work.
+  const Machine machine = this_machine();
+  auto work = muse::bench::work_of(options.config, options.tokens, options.dim, options.heads,
+                                   sizeof(Element), options.retrieve_heads);
+  std::vector<StageTime> stages;
+  double sum = 0;
+  StageWork all;
+  for (const auto& [stage, milliseconds] : times) {
+    const StageWork& done = work[stage];
+    stages.push_back(stage_time(stage, milliseconds, done, machine));
     sum += milliseconds;
-    all_operations += done.operations;
-  }
-  Work all;
-  for (const auto& [stage, done] : work) {
     all.operations += done.operations;
     all.bytes += done.bytes;
   }
-  (void)report("all", sum, all);
-  std::printf("   (as a graph %.3f ms)\n", total);
+  const double exact_operations = (options.config.mode == muse::Mode::acausal ? 4.0 : 2.0) *
+                                  static_cast<double>(options.tokens) * static_cast<double>(options.tokens) *
+                                  static_cast<double>(options.dim * options.heads);
+
+  // Report.
+  std::printf("%s; %lld heads of %lld tokens, D = %lld, bf16\n", machine.name.c_str(),
+              static_cast<long long>(options.heads), static_cast<long long>(options.tokens),
+              static_cast<long long>(options.dim));
+  nlohmann::json stages_json = nlohmann::json::array();
+  std::string csv = "stage,milliseconds,operations,bytes,share_of_roofline\n";
+  for (const StageTime& x : stages) {
+    stages_json.push_back({{"stage", x.stage},
+                           {"milliseconds", x.milliseconds},
+                           {"operations", x.work.operations},
+                           {"bytes", x.work.bytes},
+                           {"share_of_roofline", x.share}});
+    csv += x.stage + "," + std::to_string(x.milliseconds) + "," + std::to_string(x.work.operations) + "," +
+           std::to_string(x.work.bytes) + "," + std::to_string(x.share) + "\n";
+  }
+  stages.push_back(stage_time("all", sum, all, machine));
+  print_stages(stages);
+  std::printf("the whole call as a graph: %.3f ms\n", graph);
   std::printf(
       "exact attention has %.1f times the operations; at the same time it would run at %.0f TFLOP/s\n",
-      exact_operations / all_operations, exact_operations / total * 1e-9);
-  std::printf("relative squared error %.4f (heads:", mean_error);
-  for (const double error : errors) std::printf(" %.4f", error);
-  std::printf("), difference from float32 with the same labels %.1e\n", kernel_error);
+      exact_operations / all.operations, exact_operations / graph * 1e-9);
+  std::printf("relative squared error %.4f (heads:", errors.mean);
+  for (const double error : errors.of_method) std::printf(" %.4f", error);
+  std::printf("), difference from float32 with the same labels %.1e\n", errors.of_kernels);
   std::printf("workspace %.2f times q, k, v\n",
-              static_cast<double>(workspace.bytes()) / (3.0 * static_cast<double>(q.bytes())));
+              static_cast<double>(call.workspace_bytes()) /
+                  (3.0 * sizeof(Element) * static_cast<double>(inputs.q.size())));
   const nlohmann::json result{{"tool", "muse-bench"},
                               {"version", muse::tools::version_json()},
-                              {"device", device.name},
-                              {"driver", driver},
-                              {"runtime", runtime},
-                              {"heads", heads},
-                              {"tokens", tokens},
-                              {"dim", dim},
+                              {"device", machine.name},
+                              {"driver", machine.driver},
+                              {"runtime", machine.runtime},
+                              {"heads", options.heads},
+                              {"tokens", options.tokens},
+                              {"dim", options.dim},
                               {"dtype", "bfloat16"},
-                              {"inputs", dump.empty() ? "random" : "heads of a dump"},
-                              {"config", muse::to_json(config)},
-                              {"retrieve_heads", of_heads},
-                              {"repeats", repeats},
-                              {"milliseconds", total},
-                              {"stages", stages},
-                              {"peak_operations_per_second", peak},
-                              {"memory_bytes_per_second", bandwidth},
+                              {"inputs", options.dump.empty() ? "random" : "heads of a dump"},
+                              {"config", muse::to_json(options.config)},
+                              {"retrieve_heads", options.retrieve_heads},
+                              {"repeats", options.repeats},
+                              {"milliseconds", graph},
+                              {"stages", stages_json},
+                              {"peak_operations_per_second", machine.operations_per_second},
+                              {"memory_bytes_per_second", machine.bytes_per_second},
                               {"exact_operations", exact_operations},
-                              {"operations", all_operations},
-                              {"rel_sq_err", errors},
-                              {"mean_rel_sq_err", mean_error},
-                              {"kernel_rel_sq_difference", kernel_error},
-                              {"workspace_bytes", workspace.bytes()}};
-  if (!json_path.empty()) std::ofstream(json_path) << result.dump(2) << "\n";
-  if (!csv_path.empty()) std::ofstream(csv_path) << csv;
+                              {"operations", all.operations},
+                              {"rel_sq_err", errors.of_method},
+                              {"mean_rel_sq_err", errors.mean},
+                              {"kernel_rel_sq_difference", errors.of_kernels},
+                              {"workspace_bytes", call.workspace_bytes()}};
+  if (!options.json_path.empty()) std::ofstream(options.json_path) << result.dump(2) << "\n";
+  if (!options.csv_path.empty()) std::ofstream(options.csv_path) << csv;
   return 0;
 }
 
