@@ -1,7 +1,6 @@
 #include "muse/tune.h"
 
 #include <cmath>
-#include <set>
 
 #include "helpers.h"
 #include "muse/check.h"
@@ -52,23 +51,6 @@ TEST_CASE("the answer keeps its bound, is the cheapest that does, and says the e
   }
   // 2 (D + Dv) operations for each of N (N + 1) / 2 pairs and two heads
   CHECK(result.exact_operations == 2 * 2 * 32 * (1200.0 * 1201 / 2));
-}
-
-TEST_CASE("beside dipole its order of the same cost is tried, and any other order stays") {
-  MUSE_SHOW_SEED();
-  const std::vector<Head<float>> heads{clumped_head(1200, 16, 10)};
-  const auto tried = [&](Order order) {
-    Config base;
-    base.order = order;
-    const TuneResult result = tune<float>(heads, base, 0.02);
-    REQUIRE(result.found);
-    std::set<Order> orders;
-    for (const TunePoint& point : result.points) orders.insert(point.config.order);
-    return orders;
-  };
-  CHECK(tried(Order::dipole) == std::set<Order>{Order::dipole, Order::dipole_spread});
-  CHECK(tried(Order::dipole_spread) == std::set<Order>{Order::dipole_spread});
-  CHECK(tried(Order::monopole) == std::set<Order>{Order::monopole});
 }
 
 TEST_CASE("the answer holds on other text of the same heads, within 1.25 of the bound") {

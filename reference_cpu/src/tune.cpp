@@ -18,16 +18,12 @@ constexpr std::int64_t kBlocks[] = {256, 512, 1024, 2048, 4096};
 constexpr std::string_view kClusters[] = {"32",           "64",          "S/32:32:512", "S/16:32:512",
                                           "S/16:64:1024", "S/8:64:1024", "S/4:64:2048"};
 constexpr std::string_view kRetrieve[] = {"0", "1", "2", "4", "8", "16", "32", "64"};
-// Ways to cluster that are tried around the best setting, in each of kOrders; the first one, in the order
-// that is asked for, serves for the coarse search.
+// Ways to cluster that are tried around the best setting; the first one serves for the coarse search.
 constexpr struct {
   std::int64_t passes;
   Metric metric;
 } kClusterings[] = {{1, Metric::euclidean}, {0, Metric::euclidean},      {2, Metric::euclidean},
                     {3, Metric::euclidean}, {1, Metric::key_covariance}, {2, Metric::key_covariance}};
-
-// Orders of the same cost, where `dipole` is asked for; any other stays as it is.
-constexpr Order kOrders[] = {Order::dipole, Order::dipole_spread};
 
 constexpr double kUnseenMargin = 1.25;  // how far above the bound the error may be on text that was not seen
 constexpr double kQuantile95 = 1.645;   // of the normal distribution
@@ -184,12 +180,8 @@ TuneResult tune(std::span<const Head<Scalar>> heads, const Config& base, double 
       coarse.push_back(config);
     }
   }
-  const std::vector<Order> orders = base.order == Order::dipole
-                                        ? std::vector<Order>(std::begin(kOrders), std::end(kOrders))
-                                        : std::vector<Order>{base.order};
   if (progress != nullptr)
-    progress->expect(
-        static_cast<double>(1 + coarse.size() + 2 * (orders.size() * std::size(kClusterings) - 1)));
+    progress->expect(static_cast<double>(1 + coarse.size() + 2 * std::size(kClusterings)));
 
   Search<Scalar> search(heads, max_error, progress);
   search.add_exact(base);
@@ -198,28 +190,27 @@ TuneResult tune(std::span<const Head<Scalar>> heads, const Config& base, double 
     search.climb(config);
     if (progress != nullptr) progress->advance(1);
   }
-  // Around the best setting: other ways to cluster and expand, with its number of clusters and the next
-  // smaller one.
+  // Around the best setting: other ways to cluster, with its number of clusters and the next smaller one.
   if (search.result.found) {
     const Config best = search.result.points[search.result.best].config;
-    std::vector<Config> near;
-    for (const Config& config : coarse) {
-      if (config.block != best.block) continue;
-      near.push_back(config);
-      if (config.clusters_q == best.clusters_q) break;
-    }
-    if (near.size() > 2) near.erase(near.begin(), near.end() - 2);
-    for (const Order order : orders)
-      for (const auto& way : kClusterings) {
-        if (order == base.order && &way == kClusterings) continue;  // the coarse search had it
-        for (Config config : near) {
-          config.order = order;
-          config.passes = way.passes;
-          config.metric = way.metric;
-          search.climb(config);
+    const auto same_block = [&](const Config& config) { return config.block == best.block; };
+    for (std::size_t way = 1; way < std::size(kClusterings); ++way) {
+      const Config* smaller = nullptr;
+      for (const Config& config : coarse) {
+        if (!same_block(config)) continue;
+        if (config.clusters_q == best.clusters_q) {
+          for (const Config* near : {smaller, &config}) {
+            if (near == nullptr) continue;
+            Config tried = *near;
+            tried.passes = kClusterings[way].passes;
+            tried.metric = kClusterings[way].metric;
+            search.climb(tried);
+          }
         }
-        if (progress != nullptr) progress->advance(2);
+        smaller = &config;
       }
+      if (progress != nullptr) progress->advance(2);
+    }
   }
   search.result.frontier = pareto_frontier(search.result.points);
   return search.result;

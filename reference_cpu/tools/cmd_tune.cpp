@@ -105,15 +105,14 @@ std::string to_text(const Answer& answer, const Job& job, const TuneOptions& opt
                {"clusters", left},
                {"retrieve"},
                {"passes"},
-               {"metric", left},
-               {"order", left}});
+               {"metric", left}});
   for (const std::size_t index : answer.result.frontier) {
     const TunePoint& point = answer.result.points[index];
     table.add({index == answer.result.best ? "*" : "", number_text(point.error),
                number_text(point.unseen_error), ratio_text(point.operations / answer.result.exact_operations),
                get_option(point.config, "block"), get_option(point.config, "clusters-k"),
                get_option(point.config, "retrieve"), get_option(point.config, "passes"),
-               get_option(point.config, "metric"), get_option(point.config, "order")});
+               get_option(point.config, "metric")});
   }
   text += table.text(colors);
   text +=
@@ -177,9 +176,8 @@ void add_tune_command(CLI::App& app) {
                                   "retrieved, passes and metrics on the heads of a "
                                   "dump, reports the frontier of error against operations, and writes the "
                                   "cheapest setting within the bound to a "
-                                  "config file that every command takes with --config. Mode and the "
-                                  "rest stay as given; where the order is dipole, dipole_spread, which "
-                                  "costs the same, is tried too. The error is the mean "
+                                  "config file that every command takes with --config. Mode, order and the "
+                                  "rest stay as given. The error is the mean "
                                   "over heads of the relative squared error; the margin left for other text "
                                   "of the same kind comes from how much the "
                                   "error scatters along this one.",

@@ -42,7 +42,7 @@ struct HeadSpread {
 
 /// Searches block, clusters, retrieve, passes and metric, the other parameters as in `base`, for the setting
 /// of fewest operations with mean error <= max_error and unseen_error <= 1.25 max_error over `heads`
-/// together. Where `base` has the order `dipole`, `dipole_spread`, which costs the same, is tried too.
+/// together.
 template <class Scalar>
 [[nodiscard]] TuneResult tune(std::span<const Head<Scalar>> heads, const Config& base, double max_error,
                               Progress* progress = nullptr);
